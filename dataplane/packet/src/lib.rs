@@ -1,0 +1,7 @@
+//! Bytes only: frame views, one-pass parse, rewrite, checksums. No decisions, no tables.
+#![forbid(unsafe_code)]
+
+pub mod buffer;
+pub mod memory;
+
+pub use buffer::{BURST, Buffer, Burst, Link, Pool};

@@ -1,0 +1,186 @@
+//! Settings of every Portgate command: one file, one set of types, one validation.
+//!
+//! Two steps, two types: what was typed ([`raw`]), then what it means (this module). Validation
+//! happens in the second step alone, and every message names key, value and rule. The file is
+//! TOML; environment variables `PORTGATE__SECTION__KEY` come after it; unknown keys are errors.
+
+pub mod raw;
+
+mod check;
+mod device;
+mod load;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+pub use check::validate;
+pub use device::Device;
+pub use load::{Error, load, load_str};
+
+/// Where the configuration is looked for when no `--config` is given.
+pub const DEFAULT_PATH: &str = "/etc/portgate/portgate.toml";
+
+/// Everything a Portgate process needs to know, validated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// `[region]`: the shared memory between the processes.
+    pub region: Region,
+    /// `[gateway]`: what this gateway is to the cluster.
+    pub gateway: Gateway,
+    /// `[[links]]`: the NIC sides, in the order of the file; names are unique.
+    pub links: Vec<Link>,
+    /// `[[routes]]`: static routes.
+    pub routes: Vec<Route>,
+    /// `[workers]`: the poll-mode cores.
+    pub workers: Workers,
+    /// `[source]`: where Services come from.
+    pub source: Source,
+    /// `[metrics]`: the control plane's HTTP listener for `/metrics`, `/readyz` and `/livez`.
+    pub metrics: Metrics,
+}
+
+/// `[region]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Region {
+    /// File of the region (hugetlbfs or tmpfs). Default `/dev/shm/portgate/region`.
+    pub path: PathBuf,
+    /// Whether DPDK's memory (and the region, if on hugetlbfs) uses huge pages.
+    pub huge_pages: HugePages,
+    /// IPv4 flows the table is made for (each is two entries). Default 1,048,576.
+    pub flows: u32,
+    /// IPv6 flows the table is made for. Default: a quarter of `flows`.
+    pub flows_v6: u32,
+    /// DPDK packet memory in MiB. Default 256.
+    pub packet_memory_mb: u32,
+}
+
+/// `region.huge_pages`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HugePages {
+    /// Use them if enough are free, else ordinary pages, and say so.
+    Auto,
+    /// Refuse to start without them.
+    Require,
+    /// Never.
+    Off,
+}
+
+/// `[gateway]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    /// Node of the cluster, or an edge gateway that is none.
+    pub mode: Mode,
+    /// Name of the Node object that this gateway is (mode `node`), or stands in for.
+    pub node_name: Option<String>,
+    /// Topology zone; the Node object's label wins over it.
+    pub zone: Option<String>,
+    /// The gateway's own addresses; the first of each family is its primary one. Defaults to the
+    /// addresses of the links, in order.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes whose own addresses serve NodePorts; `None` = the primary address of each family.
+    pub nodeport_addresses: Option<Vec<IpNet>>,
+    /// Ports that NodePorts are allocated from (never used as SNAT ports): first and last.
+    /// Default 30000-32767.
+    pub nodeport_range: (u16, u16),
+    /// Pod networks; empty = no way to tell pods from others.
+    pub cluster_cidrs: Vec<IpNet>,
+    /// Service networks; empty = unknown.
+    pub service_cidrs: Vec<IpNet>,
+    /// Masquerade everything sent to a ClusterIP.
+    pub masquerade_all: bool,
+    /// Serve `spec.externalIPs`. Default true.
+    pub external_ips: bool,
+    /// Addresses to masquerade with, instead of the egress link's own.
+    pub snat_addresses: Vec<IpAddr>,
+    /// How a backend is chosen.
+    pub backend_choice: BackendChoice,
+    /// Seed of the Maglev tables; the same on every gateway of a group.
+    pub maglev_seed: u64,
+    /// Serve only Services whose `service.kubernetes.io/service-proxy-name` is this; `None` =
+    /// those without the label.
+    pub service_proxy_name: Option<String>,
+}
+
+/// `gateway.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// No node of the cluster: no endpoint is local.
+    Edge,
+    /// The node `node_name`: Kubernetes semantics are literal.
+    Node,
+}
+
+/// `gateway.backend_choice`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackendChoice {
+    /// Consistent hashing; the same choice on every gateway with the same seed.
+    Maglev,
+    /// Uniformly random for each flow.
+    Random,
+    /// Of two random backends the one with fewer open flows.
+    LeastConnections,
+}
+
+/// One `[[links]]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// Name that counters, routes and messages use; 1–15 of `[A-Za-z0-9_.-]`.
+    pub name: String,
+    /// The device behind it.
+    pub device: Device,
+    /// Own addresses with the prefix length of the connected network.
+    pub addresses: Vec<IpNet>,
+    /// MAC address to use instead of the device's.
+    pub mac: Option<[u8; 6]>,
+    /// VLAN id (1–4094) of every frame on this link; `None` = untagged.
+    pub vlan: Option<u16>,
+    /// MTU in bytes (IP packet, without Ethernet header). Default 1500.
+    pub mtu: u16,
+}
+
+/// One `[[routes]]` table.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Destination prefix.
+    pub to: IpNet,
+    /// Next hop; `None` = destinations are on the link itself.
+    pub via: Option<IpAddr>,
+    /// Name of the link; `None` = the link whose connected network holds `via`.
+    pub link: Option<String>,
+}
+
+/// `[workers]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Workers {
+    /// CPUs to pin one worker each to. Empty: `count` workers float over all allowed CPUs.
+    pub cores: Vec<u16>,
+    /// Number of workers; equals `cores.len()` when cores are given. Default 1.
+    pub count: u16,
+    /// Microseconds an idle worker sleeps between polls once it has seen nothing for a while;
+    /// 0 (default) = never sleep.
+    pub idle_sleep_us: u32,
+}
+
+/// `[source]`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// A directory of manifests, watched for changes.
+    Manifests {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A Kubernetes API server.
+    Kubernetes {
+        /// Kubeconfig; `None` = the usual places, else in-cluster credentials.
+        kubeconfig: Option<PathBuf>,
+    },
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metrics {
+    /// Listen address; default 127.0.0.1:9102.
+    pub listen: std::net::SocketAddr,
+}
