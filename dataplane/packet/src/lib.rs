@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod buffer;
+pub mod checksum;
 pub mod memory;
 
 pub use buffer::{BURST, Buffer, Burst, Link, Pool};
