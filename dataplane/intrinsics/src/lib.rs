@@ -1,1 +1,133 @@
-//! Placeholder.
+//! The few machine instructions Rust calls unsafe, behind safe functions.
+//!
+//! Everything has a portable form that does the same; only the time differs.
+
+use std::sync::atomic::AtomicU32;
+
+/// Asks the processor to bring the cache line of `place` closer, for reading and writing.
+///
+/// A hint: it changes no state that a program can see, whatever the address.
+#[inline(always)]
+pub fn prefetch<T: ?Sized>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetch never faults and has no architectural effect; the pointer comes from a reference.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// The positions of `tag` among sixteen tags, as bits (bit 0 = first).
+///
+/// Each tag is read once, in no particular order and without any ordering towards other memory
+/// (as sixteen relaxed loads would do): what is found must be confirmed by an acquiring load of what
+/// the tag stands for.
+///
+/// One vector compare of the cache line instead of sixteen loads and branches.
+#[inline(always)]
+#[must_use]
+pub fn matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        vector_matching_tags(tags, tag)
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        scalar_matching_tags(tags, tag)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn vector_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
+    let mask: u32;
+    // SAFETY: reads the 64 bytes of `tags`, which the reference keeps valid, by four 16-byte loads
+    // (unaligned form, so any alignment will do) and writes only the named registers. The
+    // loads are machine loads outside the abstract machine, each 4-byte lane of which x86 performs
+    // indivisibly within a naturally aligned dword, so concurrent atomic stores are seen whole or
+    // not at all. SSE2 belongs to every x86-64.
+    unsafe {
+        std::arch::asm!(
+            "movd {t}, {tag:e}",
+            "pshufd {t}, {t}, 0",
+            "movdqu {a}, [{p}]",
+            "movdqu {b}, [{p} + 16]",
+            "movdqu {c}, [{p} + 32]",
+            "movdqu {d}, [{p} + 48]",
+            "pcmpeqd {a}, {t}",
+            "pcmpeqd {b}, {t}",
+            "pcmpeqd {c}, {t}",
+            "pcmpeqd {d}, {t}",
+            "packssdw {a}, {b}",
+            "packssdw {c}, {d}",
+            "packsswb {a}, {c}",
+            "pmovmskb {mask:e}, {a}",
+            p = in(reg) tags.as_ptr(),
+            tag = in(reg) tag,
+            t = out(xmm_reg) _,
+            a = out(xmm_reg) _,
+            b = out(xmm_reg) _,
+            c = out(xmm_reg) _,
+            d = out(xmm_reg) _,
+            mask = lateout(reg) mask,
+            options(readonly, nostack, preserves_flags),
+        );
+    }
+    mask as u16
+}
+
+#[cfg(any(test, not(target_arch = "x86_64")))]
+fn scalar_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
+    use std::sync::atomic::Ordering::Relaxed;
+    tags.iter().enumerate().fold(0, |mask, (at, word)| {
+        mask | (u16::from(word.load(Relaxed) == tag) << at)
+    })
+}
+
+/// The processor's time-stamp counter: cheap, monotonic on one core, in ticks of unknown length.
+#[inline(always)]
+#[must_use]
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: RDTSC belongs to every x86-64 and Linux leaves it enabled for user space.
+    unsafe {
+        std::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_vector_form_finds_what_the_scalar_form_finds() {
+        let mut state = 1u32;
+        for _ in 0..10_000 {
+            let tags: [AtomicU32; 16] = std::array::from_fn(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                // Few values, among them the sign bit and the saturation limits of the packs.
+                AtomicU32::new(
+                    [0, 1, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff][(state >> 16) as usize % 5],
+                )
+            });
+            for tag in [0, 1, 2, 0x8000_0000, 0xffff_ffff, 0x7fff_ffff] {
+                assert_eq!(matching_tags(&tags, tag), scalar_matching_tags(&tags, tag));
+            }
+        }
+    }
+
+    #[test]
+    fn the_counter_goes_forward() {
+        let before = ticks();
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        assert!(ticks() > before);
+    }
+}

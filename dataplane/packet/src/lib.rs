@@ -4,5 +4,9 @@
 pub mod buffer;
 pub mod checksum;
 pub mod memory;
+pub mod parse;
+pub mod rewrite;
+pub mod sctp;
+pub mod tuple;
 
 pub use buffer::{BURST, Buffer, Burst, Link, Pool};
