@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 
-pub use check::validate;
+pub use check::{MAX_WORKERS, validate};
 pub use device::Device;
 pub use load::{Error, load, load_str};
 
@@ -77,7 +77,7 @@ pub struct Gateway {
     /// Topology zone; the Node object's label wins over it.
     pub zone: Option<String>,
     /// The gateway's own addresses; the first of each family is its primary one. Defaults to the
-    /// addresses of the links, in order.
+    /// addresses of the links, in order, without link-local ones.
     pub addresses: Vec<IpAddr>,
     /// Prefixes whose own addresses serve NodePorts; `None` = the primary address of each family.
     pub nodeport_addresses: Option<Vec<IpNet>>,

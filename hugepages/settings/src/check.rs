@@ -1,0 +1,254 @@
+//! The second step: from what was typed to what it means. Every rule lives here.
+
+mod network;
+mod value;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::load::Error;
+use crate::{
+    BackendChoice, Gateway, HugePages, Link, Metrics, Mode, Region, Settings, Source, Workers, raw,
+};
+use value::{choice, cidrs, number, unicast_addresses, wrong};
+
+/// Most workers that one gateway runs: the region has this many sets of counters at most.
+pub const MAX_WORKERS: usize = 16;
+
+/// Checks every rule and fills in the defaults.
+///
+/// # Errors
+///
+/// [`Error`] for the first key, in the order of the sections, that breaks its rule.
+pub fn validate(typed: raw::Settings) -> Result<Settings, Error> {
+    let links = network::links(&typed.links)?;
+    let routes = network::routes(&typed.routes, &links)?;
+    Ok(Settings {
+        region: region(&typed.region)?,
+        gateway: gateway(&typed.gateway, &links)?,
+        workers: workers(&typed.workers)?,
+        source: source(&typed.source)?,
+        metrics: metrics(&typed.metrics)?,
+        links,
+        routes,
+    })
+}
+
+fn region(typed: &raw::Region) -> Result<Region, Error> {
+    let path = typed.path.as_deref().unwrap_or("/dev/shm/portgate/region");
+    if !path.starts_with('/') || path.ends_with('/') {
+        // Two processes with two working directories must arrive at the same file.
+        return Err(wrong("region.path", path, "be the absolute path of a file"));
+    }
+    let flows_range = 1024..=1 << 26;
+    let flows = number("region.flows", typed.flows, 1 << 20, flows_range.clone())?;
+    let quarter = (flows / 4).max(*flows_range.start());
+    Ok(Region {
+        path: PathBuf::from(path),
+        huge_pages: choice(
+            "region.huge_pages",
+            typed.huge_pages.as_deref(),
+            &[
+                ("auto", HugePages::Auto),
+                ("require", HugePages::Require),
+                ("off", HugePages::Off),
+            ],
+        )?,
+        flows,
+        flows_v6: number("region.flows_v6", typed.flows_v6, quarter, flows_range)?,
+        packet_memory_mb: number(
+            "region.packet_memory_mb",
+            typed.packet_memory_mb,
+            256,
+            16..=262_144,
+        )?,
+    })
+}
+
+fn gateway(typed: &raw::Gateway, links: &[Link]) -> Result<Gateway, Error> {
+    let mode = choice(
+        "gateway.mode",
+        typed.mode.as_deref(),
+        &[("edge", Mode::Edge), ("node", Mode::Node)],
+    )?;
+    let node_name = name("gateway.node_name", typed.node_name.as_deref())?;
+    if mode == Mode::Node && node_name.is_none() {
+        return Err(Error::Missing {
+            key: "gateway.node_name".to_owned(),
+            rule: "gateway.mode = \"node\" needs the name of the Node that the gateway is"
+                .to_owned(),
+        });
+    }
+    let addresses = match &typed.addresses {
+        Some(list) => unicast_addresses("gateway.addresses", list)?,
+        None => links
+            .iter()
+            .flat_map(|link| link.addresses.iter().map(ipnet::IpNet::addr))
+            .filter(|address| !value::is_link_local(*address))
+            .collect(),
+    };
+    let nodeport_addresses = match &typed.nodeport_addresses {
+        Some(list) => Some(cidrs("gateway.nodeport_addresses", Some(list))?),
+        None => None,
+    };
+    Ok(Gateway {
+        mode,
+        node_name,
+        zone: name("gateway.zone", typed.zone.as_deref())?,
+        addresses,
+        nodeport_addresses,
+        nodeport_range: nodeport_range(typed.nodeport_range.as_deref())?,
+        cluster_cidrs: cidrs("gateway.cluster_cidrs", typed.cluster_cidrs.as_ref())?,
+        service_cidrs: cidrs("gateway.service_cidrs", typed.service_cidrs.as_ref())?,
+        masquerade_all: typed.masquerade_all.is_some_and(|flag| flag.0),
+        external_ips: typed.external_ips.is_none_or(|flag| flag.0),
+        snat_addresses: snat_addresses(typed)?,
+        backend_choice: choice(
+            "gateway.backend_choice",
+            typed.backend_choice.as_deref(),
+            &[
+                ("maglev", BackendChoice::Maglev),
+                ("random", BackendChoice::Random),
+                ("least_connections", BackendChoice::LeastConnections),
+            ],
+        )?,
+        maglev_seed: number("gateway.maglev_seed", typed.maglev_seed, 0, 0..=u64::MAX)?,
+        service_proxy_name: name(
+            "gateway.service_proxy_name",
+            typed.service_proxy_name.as_deref(),
+        )?,
+    })
+}
+
+fn snat_addresses(typed: &raw::Gateway) -> Result<Vec<IpAddr>, Error> {
+    typed.snat_addresses.as_ref().map_or_else(
+        || Ok(Vec::new()),
+        |list| unicast_addresses("gateway.snat_addresses", list),
+    )
+}
+
+/// Names of Kubernetes objects, zones and label values: the longest is 253 bytes.
+fn name(key: &str, typed: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(text) = typed else { return Ok(None) };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
+    if (1..=253).contains(&text.len()) && text.bytes().all(allowed) {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(wrong(
+            key,
+            text,
+            "be 1 to 253 letters, digits, '-', '.', '_' or '/'",
+        ))
+    }
+}
+
+fn nodeport_range(typed: Option<&str>) -> Result<(u16, u16), Error> {
+    let Some(text) = typed else {
+        return Ok((30_000, 32_767));
+    };
+    let port = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse::<u16>().ok().filter(|port| digits && *port > 0)
+    };
+    text.split_once('-')
+        .and_then(|(first, last)| Some((port(first.trim())?, port(last.trim())?)))
+        .filter(|(first, last)| first <= last)
+        .ok_or_else(|| {
+            wrong(
+                "gateway.nodeport_range",
+                text,
+                "be FIRST-LAST with 1 <= FIRST <= LAST <= 65535, such as 30000-32767",
+            )
+        })
+}
+
+fn workers(typed: &raw::Workers) -> Result<Workers, Error> {
+    let mut cores: Vec<u16> = Vec::new();
+    for (i, core) in typed.cores.iter().flat_map(|list| &list.0).enumerate() {
+        let key = format!("workers.cores[{i}]");
+        // 1023 is the largest CPU number that glibc's cpu_set_t holds.
+        let core = number(&key, Some(*core), 0, 0..=1023)?;
+        if cores.contains(&core) {
+            return Err(wrong(&key, core, "be a core that is not in the list yet"));
+        }
+        cores.push(core);
+    }
+    if cores.len() > MAX_WORKERS {
+        let rule = format!("hold at most {MAX_WORKERS} cores");
+        return Err(wrong("workers.cores", format_args!("{cores:?}"), &rule));
+    }
+    let default = cores.len().max(1) as u16;
+    let count = number(
+        "workers.count",
+        typed.count,
+        default,
+        1..=MAX_WORKERS as u16,
+    )?;
+    if !cores.is_empty() && count != default {
+        let rule = format!("equal the number of workers.cores ({default}) or be left out");
+        return Err(wrong("workers.count", count, &rule));
+    }
+    Ok(Workers {
+        cores,
+        count,
+        idle_sleep_us: number(
+            "workers.idle_sleep_us",
+            typed.idle_sleep_us,
+            0,
+            0..=1_000_000,
+        )?,
+    })
+}
+
+fn source(typed: &raw::Source) -> Result<Source, Error> {
+    let kubernetes = choice(
+        "source.kind",
+        typed.kind.as_deref(),
+        &[("manifests", false), ("kubernetes", true)],
+    )?;
+    match (kubernetes, &typed.path, &typed.kubeconfig) {
+        (true, Some(path), _) => Err(wrong(
+            "source.path",
+            path.as_str(),
+            "be left out unless source.kind is \"manifests\"",
+        )),
+        (false, _, Some(kubeconfig)) => Err(wrong(
+            "source.kubeconfig",
+            kubeconfig.as_str(),
+            "be left out unless source.kind is \"kubernetes\"",
+        )),
+        (true, None, kubeconfig) => Ok(Source::Kubernetes {
+            kubeconfig: match kubeconfig {
+                Some(text) => Some(path("source.kubeconfig", text)?),
+                None => None,
+            },
+        }),
+        (false, text, None) => {
+            let text = text.as_deref().unwrap_or("/etc/portgate/manifests");
+            let path = path("source.path", text)?;
+            Ok(Source::Manifests { path })
+        }
+    }
+}
+
+fn path(key: &str, text: &str) -> Result<PathBuf, Error> {
+    if text.is_empty() {
+        return Err(wrong(key, text, "be a path"));
+    }
+    Ok(PathBuf::from(text))
+}
+
+fn metrics(typed: &raw::Metrics) -> Result<Metrics, Error> {
+    let text = typed.listen.as_deref().unwrap_or("127.0.0.1:9102");
+    text.parse().map(|listen| Metrics { listen }).map_err(|_| {
+        wrong(
+            "metrics.listen",
+            text,
+            "be ADDRESS:PORT such as 127.0.0.1:9102 or [::1]:9102",
+        )
+    })
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;
