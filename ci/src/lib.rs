@@ -1,1 +1,34 @@
-//! Placeholder.
+//! Test harness: network namespaces, the processes inside them, and what the tests send through.
+//!
+//! An end-to-end test builds a whole small network out of kernel namespaces, starts the real
+//! programs in it and talks to them as a client would. Everything a test makes has a name with the
+//! test's process id in it and goes away when the value that stands for it is dropped, so tests
+//! run in parallel, beside each other and beside a demo.
+//!
+//! | Layer | Modules |
+//! |---|---|
+//! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
+//! | what talks through it | [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
+//! | raw frames | [`capture`], [`frames`] |
+//! | the ground | [`netns`], [`process`], [`wait`], [`limits`] |
+//!
+//! Modules use only modules of the rows below their own.
+//!
+//! The harness reports a broken environment by panicking with a sentence, as an assertion does:
+//! its only callers are tests.
+
+pub mod bulk;
+pub mod capture;
+pub mod crowd;
+pub mod curl;
+pub mod dial;
+pub mod echo;
+pub mod frames;
+pub mod gateway;
+pub mod limits;
+pub mod manifests;
+pub mod netns;
+pub mod nginx;
+pub mod process;
+pub mod topology;
+pub mod wait;

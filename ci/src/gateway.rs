@@ -1,0 +1,136 @@
+//! The programs under test: found, configured, started in a namespace, asked for their counters.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::netns::{Namespace, finish};
+use crate::process::Process;
+
+/// How long a program may take to be ready on a busy machine.
+const READY: Duration = Duration::from_secs(30);
+
+/// Environment variable that names the folder of the binaries.
+const BINARIES: &str = "PORTGATE_BIN";
+
+/// Path of one of the product's binaries: in `$PORTGATE_BIN`, else in the workspace's
+/// `target/release`.
+///
+/// # Panics
+/// If it is not there, saying how to build it.
+pub fn binary(name: &str) -> PathBuf {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("/"));
+    let folder = match env::var_os(BINARIES) {
+        Some(folder) => PathBuf::from(folder),
+        None => workspace.join("target/release"),
+    };
+    let path = folder.join(name);
+    assert!(
+        path.is_file(),
+        "{} is missing: run `ci/run.sh build`, or name the folder of the binaries in {BINARIES}",
+        path.display()
+    );
+    path
+}
+
+/// Both processes of a gateway in one namespace.
+#[derive(Debug)]
+pub struct Gateway<'a> {
+    namespace: &'a Namespace,
+    configuration: PathBuf,
+    logs: PathBuf,
+    /// The data plane.
+    pub dataplane: Process,
+    /// The control plane.
+    pub controlplane: Process,
+}
+
+impl<'a> Gateway<'a> {
+    /// Starts both processes with `configuration` (TOML) and waits until they say that they serve.
+    ///
+    /// # Panics
+    /// If one of them does not become ready; what it said is in the message.
+    pub fn start(namespace: &'a Namespace, configuration: &str, directory: &Path) -> Self {
+        let file = directory.join("portgate.toml");
+        fs::write(&file, configuration)
+            .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
+        let mut gateway = Self {
+            namespace,
+            dataplane: launch(namespace, "portgate-dataplane", &file, directory),
+            controlplane: launch(namespace, "portgate-controlplane", &file, directory),
+            configuration: file,
+            logs: directory.to_owned(),
+        };
+        gateway
+            .dataplane
+            .wait_for_line("portgate-dataplane ready", READY);
+        gateway
+            .controlplane
+            .wait_for_line("portgate-controlplane synced", READY);
+        gateway
+    }
+
+    /// Starts a control plane in the place of one that has ended; waits until it has synced.
+    pub fn restart_controlplane(&mut self) {
+        let logs = self.logs.join(format!("again-{}", crate::netns::unique()));
+        fs::create_dir_all(&logs)
+            .unwrap_or_else(|error| panic!("cannot make {}: {error}", logs.display()));
+        self.controlplane = launch(
+            self.namespace,
+            "portgate-controlplane",
+            &self.configuration,
+            &logs,
+        );
+        self.controlplane
+            .wait_for_line("portgate-controlplane synced", READY);
+    }
+
+    /// Runs the operator's command with `arguments`.
+    pub fn portgate(&self, arguments: &[&str]) -> String {
+        finish(&mut self.command(arguments))
+    }
+
+    /// Runs the operator's command with `--json` and reads what it prints.
+    ///
+    /// # Panics
+    /// If it fails or prints anything but JSON.
+    pub fn portgate_json(&self, arguments: &[&str]) -> Value {
+        let text = finish(self.command(arguments).arg("--json"));
+        serde_json::from_str(&text)
+            .unwrap_or_else(|error| panic!("portgate {arguments:?} --json: {error} in {text}"))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.namespace.command(binary("portgate"));
+        command
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.configuration);
+        command
+    }
+
+    /// The configuration file.
+    pub fn configuration(&self) -> &Path {
+        &self.configuration
+    }
+}
+
+/// Runs one of the product's binaries to its end, in no namespace: for wrong use.
+pub fn run(name: &str, arguments: &[&str]) -> Output {
+    Command::new(binary(name))
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
+}
+
+fn launch(namespace: &Namespace, name: &str, configuration: &Path, logs: &Path) -> Process {
+    let mut command = namespace.command(binary(name));
+    command.arg("--config").arg(configuration);
+    Process::start(name, command, logs)
+}
