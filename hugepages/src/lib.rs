@@ -3,8 +3,21 @@
 //! [`object`] says what the control plane tells the data plane; [`slab`] is how both see the
 //! region's memory.
 
+#![deny(unsafe_code)]
+
+pub mod codec;
+pub mod digest;
+pub mod message;
 pub mod object;
+pub mod record;
+#[allow(unsafe_code)]
 pub mod slab;
 pub mod sync;
 
+#[cfg(test)]
+mod arbitrary;
+
+pub use digest::Digest;
+pub use message::{Message, Reason, Reply};
+pub use record::{Record, RecordError};
 pub use slab::{Line, Slab, TagLine};

@@ -45,7 +45,6 @@ impl Shared for Line {}
 impl Shared for TagLine {}
 
 /// A slice of lines that owns a share of its memory.
-#[derive(Clone)]
 pub struct Slab<T: Shared> {
     start: NonNull<T>,
     len: usize,
@@ -87,6 +86,16 @@ impl<T: Shared> Slab<T> {
             start,
             len,
             _memory: memory,
+        }
+    }
+}
+
+impl<T: Shared> Clone for Slab<T> {
+    fn clone(&self) -> Self {
+        Self {
+            start: self.start,
+            len: self.len,
+            _memory: self._memory.clone(),
         }
     }
 }
