@@ -1,0 +1,19 @@
+//! The lock-free flow table that all workers share.
+//!
+//! [`table`] finds, inserts and removes; [`entry`] is one entry and how it is read while others write;
+//! [`state`] is what is known of a flow; [`age`] forgets.
+
+pub mod age;
+pub mod entry;
+pub mod state;
+pub mod table;
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
+pub use age::FlowView;
+pub use entry::{Direction, Hit, Hop};
+pub use state::{State, Timeouts};
+pub use table::{FlowTable, InsertError, Inserted, NewFlow, Place};

@@ -1,0 +1,516 @@
+//! The table: buckets of sixteen tags, one entry behind each tag.
+//!
+//! Bucket `b` is one cache line; the entry of its slot `s` has index `16 b + s`, so a tag needs no
+//! pointer. A tag is 32 bits of the keyed hash, never 0 (0 = empty). A tuple may lie in either of two
+//! buckets: the primary one, unless that was full.
+//!
+//! * **Lookups** are wait-free: compare sixteen tags at once, read one entry under its sequence.
+//! * **Inserts** claim a slot by compare-and-swap of its tag from 0. Two workers that insert the same
+//!   tuple at once end in one flow: after claiming, each looks for the same tag in both buckets.
+//!   A sequentially consistent fence between claim and look makes at least one of them
+//!   see the other. Who sees a LIVE entry of its key has lost. Who sees an unfinished claim at a
+//!   lower position takes its own back and starts over; who sees one at a higher position waits for it to be
+//!   finished or taken back. So the lower claim never takes itself back for the higher one, and one
+//!   of two always goes on.
+//! * **The reply entry is the lock** on a SNAT port: a candidate port is taken by inserting the
+//!   reply tuple, and if that exists the next candidate is tried.
+//! * **Removal** begins at the forward entry; a reply entry whose forward entry is gone (a process
+//!   died between the two) is an orphan, which ageing removes.
+
+use hugepages::sync::{Ordering, fence, spin};
+use hugepages::{Line, Slab, TagLine};
+
+use super::entry::{Content, Direction, Entries, Hit, Hop, Peer, activity};
+use crate::family::{Family, SPREAD};
+
+/// Slots of a bucket.
+pub const SLOTS: usize = 16;
+
+/// Looks at a competing claim before giving up: some 10 µs, a thousand times what a claim takes.
+const PATIENCE: u32 = if cfg!(loom) { 4 } else { 1_000 };
+
+/// The flow table of one family, shared by all workers.
+#[derive(Debug, Clone)]
+pub struct FlowTable<F: Family> {
+    buckets: Slab<TagLine>,
+    entries: Slab<Line>,
+    seeds: [u64; 2],
+    family: std::marker::PhantomData<F>,
+}
+
+/// Hash of a tuple in one table: where to look for it, and its tag.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    primary: u32,
+    tag: u32,
+    hash: u64,
+}
+
+/// A flow to be: everything but the SNAT port.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFlow<F: Family> {
+    /// Tuple of the client's frames.
+    pub forward: F::Key,
+    /// Next hop towards the backend.
+    pub forward_hop: Hop,
+    /// Next hop towards the client.
+    pub reply_hop: Hop,
+    /// Second of the first frame.
+    pub second: u32,
+    /// TCP flags of the first frame, as [`super::state::seen`] keeps them.
+    pub flags: u8,
+}
+
+/// A flow that was inserted.
+#[derive(Debug, Clone, Copy)]
+pub struct Inserted<F: Family> {
+    /// Its forward entry.
+    pub index: u32,
+    /// What its forward frames become.
+    pub translation: F::Translation,
+}
+
+/// Why a flow was not inserted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InsertError {
+    /// The tuple is there already, at this index: somebody was faster.
+    Exists(u32),
+    /// No free slot in the two buckets of the tuple (or of its reply).
+    Full,
+    /// Every candidate for the translated tuple was taken.
+    NoCandidate,
+    /// Another worker is at the same tuple and did not finish in time.
+    Busy,
+}
+
+impl<F: Family> FlowTable<F> {
+    /// A table over these lines, which are a table already (taken over) or zero.
+    ///
+    /// # Panics
+    ///
+    /// If the lines do not fit together: [`SLOTS`] entries a bucket.
+    #[must_use]
+    pub fn new(buckets: Slab<TagLine>, entries: Slab<Line>, seeds: [u64; 2]) -> Self {
+        assert!(!buckets.is_empty(), "a flow table has at least one bucket");
+        assert_eq!(
+            buckets.len() * SLOTS * F::LINES,
+            entries.len(),
+            "sixteen entries a bucket"
+        );
+        Self {
+            buckets,
+            entries,
+            seeds,
+            family: std::marker::PhantomData,
+        }
+    }
+
+    /// A table on the heap with room for about `flows` flows.
+    #[must_use]
+    pub fn heap(flows: usize, seeds: [u64; 2]) -> Self {
+        let buckets = (flows * 4).div_ceil(SLOTS).max(1);
+        Self::new(
+            Slab::heap(buckets),
+            Slab::heap(buckets * SLOTS * F::LINES),
+            seeds,
+        )
+    }
+
+    /// Number of slots: twice the number of flows that would fill it to the last.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.buckets.len() * SLOTS
+    }
+
+    /// Where `key` belongs.
+    #[must_use]
+    #[inline(always)]
+    pub fn place(&self, key: &F::Key) -> Place {
+        let hash = F::hash(self.seeds, key);
+        Place {
+            primary: self.bucket_of(hash),
+            tag: (hash as u32) | 1,
+            hash,
+        }
+    }
+
+    /// Asks for the primary bucket's line.
+    #[inline(always)]
+    pub fn prefetch_bucket(&self, place: Place) {
+        intrinsics::prefetch(&self.buckets[place.primary as usize]);
+    }
+
+    /// First entry in the primary bucket that may hold the tuple, and asks for its lines.
+    #[inline(always)]
+    pub fn candidate(&self, place: Place) -> Option<u32> {
+        let matching = self.matching(place.primary, place.tag);
+        if matching == 0 {
+            return None;
+        }
+        let index = place.primary * SLOTS as u32 + matching.trailing_zeros();
+        let entries = self.entries();
+        for line in 0..F::LINES {
+            intrinsics::prefetch(entries.line(index, line));
+        }
+        Some(index)
+    }
+
+    /// The entry at `index` if it is `key`'s.
+    #[inline(always)]
+    pub fn read(&self, index: u32, key: &F::Key) -> Option<Hit<F>> {
+        self.entries().read(index, key)
+    }
+
+    /// Looks `key` up in both its buckets.
+    pub fn find(&self, key: &F::Key, place: Place) -> Option<Hit<F>> {
+        let entries = self.entries();
+        for bucket in [place.primary, self.alternate(place)] {
+            let mut matching = self.matching(bucket, place.tag);
+            while matching != 0 {
+                let index = bucket * SLOTS as u32 + matching.trailing_zeros();
+                if let Some(hit) = entries.read(index, key) {
+                    return Some(hit);
+                }
+                matching &= matching - 1;
+            }
+        }
+        None
+    }
+
+    /// Inserts both directions of a flow.
+    ///
+    /// `candidates` gives, one after the other, the tuples that the client's frames may become (they
+    /// differ in source port); the first whose reply tuple is free is taken. None left ends the search.
+    ///
+    /// # Errors
+    ///
+    /// See [`InsertError`]; nothing is left behind.
+    pub fn insert(
+        &self,
+        flow: &NewFlow<F>,
+        mut candidates: impl FnMut() -> Option<F::Key>,
+    ) -> Result<Inserted<F>, InsertError> {
+        let index = self.claim(&flow.forward)?;
+        let (translated, reply) = loop {
+            let Some(translated) = candidates() else {
+                self.release(index);
+                return Err(InsertError::NoCandidate);
+            };
+            match self.claim(&F::reverse(&translated)) {
+                Ok(reply) => break (translated, reply),
+                Err(InsertError::Exists(_) | InsertError::Busy) => {}
+                Err(other) => {
+                    self.release(index);
+                    return Err(other);
+                }
+            }
+        };
+        let entries = self.entries();
+        let reply_key = F::reverse(&translated);
+        entries.fill(
+            reply,
+            &Content {
+                key: reply_key,
+                translation: F::translate(&reply_key, &F::reverse(&flow.forward)),
+                hop: flow.reply_hop,
+                peer: Peer {
+                    index,
+                    direction: Direction::Reply,
+                },
+                activity: activity(flow.second, 0),
+            },
+        );
+        let translation = F::translate(&flow.forward, &translated);
+        entries.fill(
+            index,
+            &Content {
+                key: flow.forward,
+                translation,
+                hop: flow.forward_hop,
+                peer: Peer {
+                    index: reply,
+                    direction: Direction::Forward,
+                },
+                activity: activity(flow.second, flow.flags),
+            },
+        );
+        Ok(Inserted { index, translation })
+    }
+
+    /// Removes the flow that the entry at `index` (of either direction) belongs to. True if this
+    /// call removed it; false if it was gone or going.
+    pub fn remove(&self, index: u32) -> bool {
+        let entries = self.entries();
+        if !entries.is_live(index) {
+            return false;
+        }
+        let peer = entries.peer(index);
+        let (forward, reply) = match peer.direction {
+            Direction::Forward => (index, peer.index),
+            Direction::Reply if self.belong(peer.index, index) => (peer.index, index),
+            Direction::Reply => return self.remove_one(index),
+        };
+        // The forward tag is given back last: until then its slot cannot become another flow's
+        // whose reply entry would look like ours.
+        if !self.in_range(reply) || !entries.kill(forward) {
+            return false;
+        }
+        if entries.peer(reply)
+            == (Peer {
+                index: forward,
+                direction: Direction::Reply,
+            })
+        {
+            self.remove_one(reply);
+        }
+        self.release(forward);
+        true
+    }
+
+    /// After a restart, before any worker runs: clears what a killed process left half done, tags
+    /// without a LIVE entry. Returns the number of live entries.
+    pub fn recover(&self) -> usize {
+        let entries = self.entries();
+        let mut live = 0;
+        for (bucket, line) in self.buckets.iter().enumerate() {
+            for (slot, tag) in line.0.iter().enumerate() {
+                // Relaxed: nobody else uses the table yet.
+                if tag.load(Ordering::Relaxed) == 0 {
+                    continue;
+                }
+                if entries.recover((bucket * SLOTS + slot) as u32) {
+                    live += 1;
+                } else {
+                    tag.store(0, Ordering::Relaxed);
+                }
+            }
+        }
+        live - self.remove_halves()
+    }
+
+    /// Notes that a frame was seen in the entry's direction.
+    #[inline(always)]
+    pub fn touch(&self, index: u32, second: u32, flags: u8) {
+        self.entries().touch(index, second, flags);
+    }
+
+    /// Replaces an entry's next hop.
+    pub fn set_hop(&self, index: u32, hop: Hop) {
+        self.entries().set_hop(index, hop);
+    }
+
+    /// The live entry at `index`, whole.
+    #[must_use]
+    pub fn content(&self, index: u32) -> Option<Content<F>> {
+        if self.in_range(index) {
+            self.entries().read_all(index)
+        } else {
+            None
+        }
+    }
+
+    /// Calls `visit` with the index of every occupied slot of bucket `bucket`.
+    pub(crate) fn visit_bucket(&self, bucket: usize, mut visit: impl FnMut(u32)) {
+        let Some(line) = self.buckets.get(bucket) else {
+            return;
+        };
+        for (slot, tag) in line.0.iter().enumerate() {
+            // Relaxed: `content` acquires what it reads.
+            if tag.load(Ordering::Relaxed) != 0 {
+                visit((bucket * SLOTS + slot) as u32);
+            }
+        }
+    }
+
+    /// Number of buckets.
+    #[must_use]
+    pub fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// The two buckets where `key` may lie.
+    pub(crate) fn buckets_of(&self, key: &F::Key) -> [usize; 2] {
+        let place = self.place(key);
+        [place.primary as usize, self.alternate(place) as usize]
+    }
+
+    /// Whether forward entry `forward` is live and names `reply` as its other direction.
+    pub(crate) fn belong(&self, forward: u32, reply: u32) -> bool {
+        self.in_range(forward)
+            && self.entries().is_live(forward)
+            && self.entries().peer(forward)
+                == (Peer {
+                    index: reply,
+                    direction: Direction::Forward,
+                })
+    }
+
+    /// Second last seen and flags seen of an entry.
+    pub(crate) fn activity(&self, index: u32) -> (u32, u8) {
+        self.entries().activity(index)
+    }
+
+    pub(crate) fn in_range(&self, index: u32) -> bool {
+        (index as usize) < self.slots()
+    }
+
+    #[inline(always)]
+    fn entries(&self) -> Entries<'_, F> {
+        Entries::new(&self.entries)
+    }
+
+    #[inline(always)]
+    fn bucket_of(&self, hash: u64) -> u32 {
+        // The high half of hash × buckets: any number of buckets, no division.
+        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as u32
+    }
+
+    fn alternate(&self, place: Place) -> u32 {
+        let rehashed = (place.hash ^ self.seeds[1])
+            .wrapping_mul(SPREAD)
+            .rotate_left(32);
+        self.bucket_of(rehashed.wrapping_mul(SPREAD))
+    }
+
+    #[inline(always)]
+    fn matching(&self, bucket: u32, tag: u32) -> u16 {
+        let line = &self.buckets[bucket as usize];
+        #[cfg(not(loom))]
+        {
+            intrinsics::matching_tags(&line.0, tag)
+        }
+        #[cfg(loom)]
+        {
+            line.0.iter().enumerate().fold(0, |mask, (at, word)| {
+                mask | (u16::from(word.load(Ordering::Relaxed) == tag) << at)
+            })
+        }
+    }
+
+    /// Claims a slot for `key`, alone. The entry is FREE and the caller's to fill, or to release.
+    fn claim(&self, key: &F::Key) -> Result<u32, InsertError> {
+        let place = self.place(key);
+        for _ in 0..PATIENCE {
+            if let Some(hit) = self.find(key, place) {
+                return Err(InsertError::Exists(hit.index));
+            }
+            let index = self.claim_slot(place).ok_or(InsertError::Full)?;
+            match self.contend(key, place, index) {
+                Contest::Won => return Ok(index),
+                Contest::Lost(other) => {
+                    self.release(index);
+                    return Err(InsertError::Exists(other));
+                }
+                Contest::Yield => {
+                    self.release(index);
+                    spin();
+                }
+                Contest::Stuck => {
+                    self.release(index);
+                    return Err(InsertError::Busy);
+                }
+            }
+        }
+        Err(InsertError::Busy)
+    }
+
+    fn claim_slot(&self, place: Place) -> Option<u32> {
+        for bucket in [place.primary, self.alternate(place)] {
+            let mut free = self.matching(bucket, 0);
+            while free != 0 {
+                let slot = free.trailing_zeros();
+                let tag = &self.buckets[bucket as usize].0[slot as usize];
+                // Acquire meets the Release in `release`: the entry behind is FREE. Release is not
+                // needed for the tag itself (nothing was written yet) but pairs with the fence below.
+                if tag
+                    .compare_exchange(0, place.tag, Ordering::AcqRel, Ordering::Relaxed)
+                    .is_ok()
+                {
+                    return Some(bucket * SLOTS as u32 + slot);
+                }
+                free &= free - 1;
+            }
+        }
+        None
+    }
+
+    /// Settles with others that claim the same tuple at the same time.
+    fn contend(&self, key: &F::Key, place: Place, mine: u32) -> Contest {
+        let entries = self.entries();
+        // Sequentially consistent, and so is every contender's: of two claims, at least one's owner
+        // sees the other's tag below.
+        fence(Ordering::SeqCst);
+        let (primary, alternate) = (place.primary, self.alternate(place));
+        for _ in 0..PATIENCE {
+            let mut wait = false;
+            for bucket in [primary, alternate] {
+                let mut matching = self.matching(bucket, place.tag);
+                while matching != 0 {
+                    let other = bucket * SLOTS as u32 + matching.trailing_zeros();
+                    matching &= matching - 1;
+                    if other == mine {
+                        continue;
+                    }
+                    match entries.holds(other, key) {
+                        Some(true) => return Contest::Lost(other),
+                        Some(false) => {} // another tuple of the same tag
+                        None if other < mine => return Contest::Yield,
+                        None => wait = true,
+                    }
+                }
+            }
+            if !wait {
+                return Contest::Won;
+            }
+            spin();
+        }
+        Contest::Stuck
+    }
+
+    /// Gives a claimed slot back, or the slot of an entry that was just killed.
+    fn release(&self, index: u32) {
+        let (bucket, slot) = (index as usize / SLOTS, index as usize % SLOTS);
+        // Release meets the Acquire of the next claim: what was done to the entry comes before.
+        self.buckets[bucket].0[slot].store(0, Ordering::Release);
+    }
+
+    /// Removes entries whose other direction is missing; returns how many. Only while nobody inserts.
+    fn remove_halves(&self) -> usize {
+        let entries = self.entries();
+        let mut removed = 0;
+        for bucket in 0..self.bucket_count() {
+            self.visit_bucket(bucket, |index| {
+                let peer = entries.peer(index);
+                let whole = match peer.direction {
+                    Direction::Reply => self.belong(peer.index, index),
+                    Direction::Forward => {
+                        self.in_range(peer.index)
+                            && entries.is_live(peer.index)
+                            && entries.peer(peer.index)
+                                == (Peer {
+                                    index,
+                                    direction: Direction::Reply,
+                                })
+                    }
+                };
+                removed += usize::from(!whole && self.remove_one(index));
+            });
+        }
+        removed
+    }
+
+    fn remove_one(&self, index: u32) -> bool {
+        let killed = self.entries().kill(index);
+        if killed {
+            self.release(index);
+        }
+        killed
+    }
+}
+
+enum Contest {
+    Won,
+    Lost(u32),
+    Yield,
+    Stuck,
+}
