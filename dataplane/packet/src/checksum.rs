@@ -9,18 +9,9 @@
 //! 0x0001–0xffff and never to 0x0000. [`Delta`] keeps to the same range, which makes an incremental
 //! update equal to the full computation bit by bit.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// IANA protocol number of ICMP.
-pub const ICMP: u8 = 1;
-/// IANA protocol number of TCP.
-pub const TCP: u8 = 6;
-/// IANA protocol number of UDP.
-pub const UDP: u8 = 17;
-/// IANA protocol number of ICMPv6.
-pub const ICMPV6: u8 = 58;
-/// IANA protocol number of SCTP.
-pub const SCTP: u8 = 132;
+use crate::parse::{ICMP, ICMPV6, TCP, UDP};
 
 /// One's-complement sum of big-endian 16-bit words; an odd last byte counts as the high half of a
 /// word (RFC 1071, section 4.1).
@@ -74,6 +65,18 @@ pub const fn pseudo_v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, le
 #[must_use]
 pub const fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, len: usize) -> u64 {
     words_u128(source.to_bits()) + words_u128(destination.to_bits()) + protocol as u64 + len as u64
+}
+
+/// Pseudo-header sum of either family; 0 for ICMP in IPv4, which has none (RFC 792). `None` for
+/// addresses of two families.
+#[must_use]
+pub const fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, len: usize) -> Option<u64> {
+    match (source, destination) {
+        (IpAddr::V4(_), IpAddr::V4(_)) if protocol == ICMP => Some(0),
+        (IpAddr::V4(src), IpAddr::V4(dst)) => Some(pseudo_v4(src, dst, protocol, len)),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => Some(pseudo_v6(src, dst, protocol, len)),
+        _ => None,
+    }
 }
 
 /// Checksum of an IPv4 header (all of it, with options), whatever its checksum field holds now

@@ -1,12 +1,19 @@
 //! Bytes only: frame views, one-pass parse, rewrite, checksums. No decisions, no tables.
 #![forbid(unsafe_code)]
 
+pub mod answer;
 pub mod buffer;
+pub mod build;
 pub mod checksum;
+pub mod ethernet;
+mod field;
+pub mod ipv4;
+pub mod ipv6;
 pub mod memory;
 pub mod parse;
 pub mod rewrite;
 pub mod sctp;
+pub mod tcp;
 pub mod tuple;
 
 pub use buffer::{BURST, Buffer, Burst, Link, Pool};

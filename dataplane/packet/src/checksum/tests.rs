@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::parse::SCTP;
 
 /// RFC 1071, section 4.1, word by word in plain u32 arithmetic: the oracle.
 fn reference(bytes: &[u8]) -> u16 {
