@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod answer;
+pub mod arp;
 pub mod buffer;
 pub mod build;
 pub mod checksum;
@@ -10,6 +11,7 @@ mod field;
 pub mod ipv4;
 pub mod ipv6;
 pub mod memory;
+pub mod ndp;
 pub mod parse;
 pub mod rewrite;
 pub mod sctp;
