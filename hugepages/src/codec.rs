@@ -14,5 +14,5 @@ pub use check::validate;
 pub use decode::decode_reply;
 pub use encode::{encode, encode_object, encode_reply, for_each_record};
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -63,7 +63,7 @@ fn hash(object: &Object) -> u128 {
     hash.digest128()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::arbitrary;

@@ -6,15 +6,17 @@
 #![deny(unsafe_code)]
 
 pub mod codec;
+pub mod cursor;
 pub mod digest;
 pub mod message;
 pub mod object;
 pub mod record;
+pub mod ring;
 #[allow(unsafe_code)]
 pub mod slab;
 pub mod sync;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod arbitrary;
 
 pub use digest::Digest;

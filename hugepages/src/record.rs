@@ -344,7 +344,7 @@ pub(crate) fn record<T: IntoBytes + Immutable>(kind: RecordKind, key: u64, body:
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
