@@ -1,0 +1,16 @@
+# The two commands are `make demo` and `make test`; both need root for network namespaces and say so.
+# Everything is done by the scripts in ci/, which can be run by hand as well.
+
+.PHONY: demo test build clean deps format clippy unit loom vectors e2e audit
+
+demo:    ## the gateway at work, in network namespaces; KEEP=1 leaves it running
+	@ci/demo.sh
+
+test:    ## every check and test
+	@ci/run.sh all
+
+deps format clippy unit loom build vectors e2e audit:
+	@ci/run.sh $@
+
+clean:   ## remove what was built
+	cargo clean

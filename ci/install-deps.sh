@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Installs what the build, the tests and the demo need and this machine lacks, and says so.
+# Debian packages come from apt; Rust itself comes from rustup and is only checked.
+set -euo pipefail
+
+PATH=$PATH:/usr/sbin:/sbin
+
+# package | how to see that it is there | what it is for
+needs='
+make            | command -v make                      | the Makefile
+gcc             | command -v cc                        | the C shim around DPDK
+libc6-dev       | test -f /usr/include/stdio.h         | the C shim around DPDK
+pkg-config      | command -v pkg-config                | finding DPDK
+libdpdk-dev     | pkg-config --exists libdpdk          | DPDK: headers, libraries and drivers
+clang           | command -v clang                     | bindings to DPDK (bindgen)
+libclang-dev    | compgen -G /usr/lib/llvm-*/lib/libclang.so\* | bindings to DPDK (bindgen)
+ca-certificates | test -f /etc/ssl/certs/ca-certificates.crt | crates from crates.io
+iproute2        | command -v ip                        | network namespaces and veth pairs
+ethtool         | command -v ethtool                   | turning offloads off on veth pairs
+iputils-ping    | command -v ping                      | pinging the gateway
+curl            | command -v curl                      | the HTTP client
+nginx-light     | command -v nginx                     | the pods
+'
+
+missing() {
+    local package probe reason
+    while IFS='|' read -r package probe reason; do
+        [ -n "$package" ] || continue
+        eval "$probe" >/dev/null 2>&1 || printf '%s|%s\n' "${package// /}" "${reason# }"
+    done <<<"$needs"
+}
+
+# Debian's nginx starts a server when it is installed; the tests and the demo only want the
+# program. An existing policy is the administrator's and is left alone.
+without_services() {
+    local policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then
+        "$@"
+        return
+    fi
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+    trap "rm -f $policy" EXIT
+    "$@"
+    rm -f "$policy"
+    trap - EXIT
+}
+
+install_packages() {
+    local list packages
+    list=$(missing)
+    [ -n "$list" ] || return 0
+    echo "Missing on this machine:"
+    while IFS='|' read -r package reason; do
+        printf '  %-16s %s\n' "$package" "$reason"
+    done <<<"$list"
+    mapfile -t packages < <(cut -d'|' -f1 <<<"$list")
+
+    if ! command -v apt-get >/dev/null; then
+        echo "This machine has no apt-get: install the packages above by its own means." >&2
+        exit 1
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "Installing them needs root: run 'sudo $0', or 'apt-get install ${packages[*]}'." >&2
+        exit 1
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    echo "Installing them with apt-get."
+    apt-get -qq update
+    without_services apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 \
+        install "${packages[@]}" >/dev/null
+
+    list=$(missing)
+    if [ -n "$list" ]; then
+        echo "Still missing after the installation: $(cut -d'|' -f1 <<<"$list" | xargs)." >&2
+        exit 1
+    fi
+}
+
+check_rust() {
+    if ! command -v cargo >/dev/null; then
+        echo "There is no cargo: install Rust from https://rustup.rs and run this again." >&2
+        exit 1
+    fi
+    local component
+    for component in fmt clippy; do
+        cargo "$component" --version >/dev/null 2>&1 && continue
+        echo "Installing Rust's $component with rustup."
+        rustup -q component add "${component/fmt/rustfmt}"
+    done
+}
+
+install_packages
+check_rust

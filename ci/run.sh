@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# One script with verbs, for people and for CI. See the list below, or run it without a verb.
+set -euo pipefail
+
+PATH=$PATH:/usr/sbin:/sbin
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+target=${CARGO_TARGET_DIR:-$PWD/target}
+
+usage() {
+    cat <<TEXT
+usage: ci/run.sh VERB
+
+  deps      install what is missing (apt packages; root), check Rust
+  format    rustfmt, without changing anything
+  clippy    all lints, warnings are errors
+  unit      unit, property and integration tests of every crate but ci
+  loom      the models of the lock-free structures
+  build     the three binaries, in release
+  vectors   the conformance vectors against 'portgate explain'
+  e2e       end-to-end tests in network namespaces (root), and the vectors
+  audit     licences, bans and advisories of all dependencies (needs cargo-deny)
+  all       everything above but audit
+TEXT
+}
+
+deps() { ci/install-deps.sh; }
+
+format() { cargo fmt --all --check; }
+
+clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
+
+unit() { cargo test --locked --workspace --exclude ci --no-fail-fast; }
+
+# Loom replaces the atomics, so the same crates are built once more, in a folder of their own; only
+# the models can run in that build.
+loom() {
+    local log
+    log=$(mktemp)
+    RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-3} \
+        cargo test --locked --target-dir "$target/loom" -p hugepages -p engine --tests \
+        --no-fail-fast -- loom_ | tee "$log"
+    if ! grep -q '^test .*loom_.* ok$' "$log"; then
+        echo "ci/run.sh loom: no model ran: are they still named loom_*?" >&2
+        return 1
+    fi
+    rm -f "$log"
+}
+
+build() {
+    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate
+}
+
+vectors() { with_binaries cargo test --locked -p ci --test vectors; }
+
+e2e() {
+    need_root "end-to-end tests make network namespaces"
+    with_binaries cargo test --locked -p ci --no-fail-fast
+}
+
+with_binaries() { PORTGATE_BIN=${PORTGATE_BIN:-$target/release} "$@"; }
+
+audit() { cargo deny --all-features check; }
+
+all() {
+    need_root "'all' includes the end-to-end tests, which make network namespaces"
+    local verb
+    for verb in deps format clippy unit loom build e2e; do
+        printf '\n== %s\n' "$verb"
+        # A process of its own: 'set -e' does not work inside a function that is tested.
+        ci/run.sh "$verb" || { echo "ci/run.sh: '$verb' failed" >&2; return 1; }
+    done
+    printf '\nAll passed in %d seconds.\n' "$SECONDS"
+}
+
+need_root() {
+    [ "$(id -u)" -eq 0 ] && return
+    echo "ci/run.sh: root is needed: $1; run it with sudo." >&2
+    exit 1
+}
+
+case ${1:-} in
+deps | format | clippy | unit | loom | build | vectors | e2e | audit | all) "$1" ;;
+'' | -h | --help) usage ;;
+*)
+    echo "ci/run.sh: no verb '$1'" >&2
+    usage >&2
+    exit 2
+    ;;
+esac
