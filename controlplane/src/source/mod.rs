@@ -1,0 +1,3 @@
+//! Where the cluster's objects come from.
+
+pub mod manifests;
