@@ -1,1 +1,42 @@
-//! Placeholder.
+//! DPDK behind safe functions: [`Eal`] > [`Mempool`] > [`Port`] > [`Queue`] > [`Mbuf`], and lcores.
+//!
+//! Who outlives whom is settled by types, not by care:
+//!
+//! * an [`Eal`] proves that `rte_eal_init` succeeded; everything else is made from one;
+//! * a [`Mempool`] is never given back, so a frame may outlive every other handle;
+//! * a [`Port`] is stopped and closed when it *and* all its [`Queue`]s are gone;
+//! * a [`Queue`] is one rx/tx pair, made once, [`Send`] but not [`Sync`]: one thread polls it;
+//! * an [`Mbuf`] frees itself, on any thread.
+//!
+//! [`Mbuf`], [`LocalPool`] and [`Queue`] implement the seam of the crate `packet` ([`packet::Buffer`],
+//! [`packet::Pool`], [`packet::Link`]), so that the engine never sees DPDK. One burst costs one
+//! call into C on either side.
+//!
+//! All packet I/O goes this way: kernel interfaces are DPDK's devices `net_af_packet` and
+//! `net_af_xdp`.
+
+mod args;
+mod device;
+mod eal;
+mod error;
+mod handle;
+mod info;
+mod interface;
+mod lcore;
+mod mbuf;
+mod mempool;
+mod negotiate;
+mod port;
+mod queue;
+
+pub use args::{EalConfig, LcorePlan, LogLevel};
+pub use device::PortDevice;
+pub use eal::Eal;
+pub use error::{Errno, Error};
+pub use info::{LinkStatus, PortInfo, PortStats};
+pub use interface::{Interface, InterfaceCounters};
+pub use lcore::Worker;
+pub use mbuf::Mbuf;
+pub use mempool::{LocalPool, Mempool};
+pub use port::{Port, PortConfig};
+pub use queue::Queue;
