@@ -13,12 +13,13 @@ use serde_json::Value;
 
 #[test]
 fn every_packet_of_every_case_gets_its_verdict() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/vectors/cases");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ci/vectors");
     let mut failures = Vec::new();
     let mut packets = 0;
     let mut names: Vec<_> = fs::read_dir(&cases)
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.join("expect.jsonl").is_file())
         .collect();
     names.sort();
     for case in &names {
