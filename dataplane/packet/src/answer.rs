@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::buffer::Buffer;
 use crate::ethernet::{self, Mac};
+use crate::field::get_u16;
 use crate::{ipv4, ipv6};
 
 /// TTL and hop limit of packets that the gateway itself sends (RFC 1122, section 3.2.1.7: at least
@@ -63,8 +64,12 @@ impl Ends {
             return Err(Refusal::NoRoom);
         }
         let bytes = frame.bytes();
+        if l3 < ethernet::l3(None) {
+            return Err(Refusal::Malformed);
+        }
         let packet = bytes.get(l3..end).ok_or(Refusal::Malformed)?;
-        let ends = Self::of_packet(packet).ok_or(Refusal::Malformed)?;
+        let ethertype = get_u16(bytes, l3 - 2).ok_or(Refusal::Malformed)?;
+        let ends = Self::of_packet(packet, ethertype).ok_or(Refusal::Malformed)?;
         let to = ethernet::destination(bytes).ok_or(Refusal::Malformed)?;
         let from = ethernet::source(bytes).ok_or(Refusal::Malformed)?;
         let answerable = from.is_station()
@@ -74,13 +79,13 @@ impl Ends {
         answerable.then_some(ends).ok_or(Refusal::NotUnicast)
     }
 
-    fn of_packet(packet: &[u8]) -> Option<Self> {
-        match packet.first()? >> 4 {
-            4 => Some(Self {
+    fn of_packet(packet: &[u8], ethertype: u16) -> Option<Self> {
+        match (ethertype, packet.first()? >> 4) {
+            (ethernet::IPV4, 4) => Some(Self {
                 source: ipv4::source(packet)?.into(),
                 destination: ipv4::destination(packet)?.into(),
             }),
-            6 => Some(Self {
+            (ethernet::IPV6, 6) => Some(Self {
                 source: ipv6::source(packet)?.into(),
                 destination: ipv6::destination(packet)?.into(),
             }),
@@ -143,13 +148,13 @@ pub(crate) fn write_header(
 
 /// Writes the Ethernet header of a frame that the gateway starts itself and sets its length to that
 /// and `len` more bytes, which keep unspecified content: the caller writes them all.
-pub(crate) fn start_frame<'a>(
-    frame: &'a mut impl Buffer,
+pub(crate) fn start_frame(
+    frame: &mut impl Buffer,
     (to, from): (Mac, Mac),
     vlan: Option<u16>,
     ethertype: u16,
     len: usize,
-) -> Option<&'a mut [u8]> {
+) -> Option<&mut [u8]> {
     frame.set_len(ethernet::l3(vlan) + len).then_some(())?;
     let bytes = frame.bytes_mut();
     let l3 = ethernet::write_header(bytes, to, from, vlan, ethertype)?;

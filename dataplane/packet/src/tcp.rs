@@ -3,7 +3,7 @@
 use crate::answer::{Ends, Refusal, header_len, write_header};
 use crate::buffer::Buffer;
 use crate::checksum::{self, Checksum};
-use crate::field::{get, get_u16, get_u32};
+use crate::field::get_u32;
 use crate::parse::TCP;
 use crate::{ethernet, ipv4};
 
@@ -70,8 +70,9 @@ pub fn refuse(frame: &mut impl Buffer, l3: usize, l4: usize, end: usize) -> Resu
         return Err(Refusal::Fragment); // The segment's length is not known.
     }
     let reset = reset_header(segment)?;
-    let pseudo = checksum::pseudo(ends.source, ends.destination, TCP, segment.len());
-    if checksum::verify_l4(segment, pseudo.unwrap_or(0), TCP) == Checksum::Bad {
+    let pseudo = checksum::pseudo(ends.source, ends.destination, TCP, segment.len())
+        .ok_or(Refusal::Malformed)?;
+    if checksum::verify_l4(segment, pseudo, TCP) == Checksum::Bad {
         return Err(Refusal::BadChecksum);
     }
 
@@ -86,8 +87,9 @@ pub fn refuse(frame: &mut impl Buffer, l3: usize, l4: usize, end: usize) -> Resu
     write_header(packet, ends.destination, ends.source, TCP, 0).ok_or(Refusal::Malformed)?;
     let segment = packet.get_mut(header..).ok_or(Refusal::Malformed)?;
     segment.copy_from_slice(&reset);
-    let pseudo = checksum::pseudo(ends.destination, ends.source, TCP, HEADER);
-    checksum::write_l4(segment, pseudo.unwrap_or(0), TCP);
+    let pseudo =
+        checksum::pseudo(ends.destination, ends.source, TCP, HEADER).ok_or(Refusal::Malformed)?;
+    checksum::write_l4(segment, pseudo, TCP);
     Ok(())
 }
 
@@ -108,11 +110,9 @@ fn reset_header(segment: &[u8]) -> Result<[u8; HEADER], Refusal> {
         let seq = get_u32(segment, SEQUENCE).ok_or(malformed)?;
         (0, seq.wrapping_add(len), RST | ACK)
     };
-    let source = get_u16(segment, PORTS).ok_or(malformed)?;
-    let destination: [u8; 2] = get(segment, PORTS + 2).ok_or(malformed)?;
+    let ports = get_u32(segment, PORTS).ok_or(malformed)?.rotate_left(16);
     let mut reset = [0; HEADER];
-    reset[..2].copy_from_slice(&destination);
-    reset[2..4].copy_from_slice(&source.to_be_bytes());
+    reset[..4].copy_from_slice(&ports.to_be_bytes());
     reset[SEQUENCE..][..4].copy_from_slice(&seq.to_be_bytes());
     reset[ACKNOWLEDGEMENT..][..4].copy_from_slice(&ack.to_be_bytes());
     reset[DATA_OFFSET] = 0x50;

@@ -50,7 +50,8 @@ fn numbers(flags: u8, seq: u32, ack: u32, payload: &[u8]) -> Result<(u32, u32, u
 
 #[test]
 fn the_numbers_of_rfc_9293_section_3_10_7_1() {
-    let table: [(u8, u32, u32, &[u8], (u32, u32, u8)); 9] = [
+    type Row = (u8, u32, u32, &'static [u8], (u32, u32, u8));
+    let table: [Row; 9] = [
         // No ACK: sequence number 0, acknowledge what the segment took.
         (SYN, 1000, 0, b"", (0, 1001, RST | ACK)),
         (SYN, u32::MAX, 0, b"", (0, 0, RST | ACK)),
@@ -179,12 +180,28 @@ proptest! {
         version in prop_oneof![Just(0x45u8), Just(0x60u8), any::<u8>()],
     ) {
         let mut bytes = bytes;
-        if let Some(first) = bytes.get_mut(l3) {
-            *first = version;
+        let ethertype = if version == 0x60 { [0x86, 0xdd] } else { [8, 0] };
+        if let Some(header) = bytes.get_mut(l3.wrapping_sub(2)..).and_then(<[u8]>::first_chunk_mut) {
+            *header = [ethertype[0], ethertype[1], version];
         }
         let mut frame = HeapBuffer::from_bytes(&bytes);
         if refuse(&mut frame, l3, l4, end).is_err() {
             prop_assert_eq!(frame.bytes(), &bytes);
+        }
+    }
+
+    #[test]
+    fn a_changed_byte_never_leads_to_a_panic_nor_to_an_unsound_frame(
+        family in 0usize..2,
+        (at, value) in (0usize..90, any::<u8>()),
+    ) {
+        let mut frame = spec(family, SYN).with_payload(&[0x5a; 20]).frame().unwrap();
+        let (l4, end) = ([34, 54][family], frame.bytes().len());
+        if let Some(byte) = frame.bytes_mut().get_mut(at) {
+            *byte = value;
+        }
+        if refuse(&mut frame, 14, l4, end).is_ok() {
+            prop_assert!(SlicedPacket::from_ethernet(frame.bytes()).unwrap().transport.is_some());
         }
     }
 }
