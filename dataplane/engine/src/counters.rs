@@ -1,0 +1,270 @@
+//! Counters of one worker: in the region, written by that worker alone, read by anybody.
+//!
+//! Layout of a worker's counters, in 64-bit words (8 to a line):
+//!
+//! | words | content |
+//! |---|---|
+//! | 0–15 | [`Total`] |
+//! | 16–79 | drops by [`Reason`] |
+//! | 128–255 | links: 8 words each, [`LinkCounter`] |
+//!
+//! Service counters: 4 words a service slot, [`ServiceCounter`], two slots to a line.
+
+use hugepages::sync::Ordering;
+use hugepages::{Line, Slab};
+
+use crate::reason::Reason;
+
+const REASONS: usize = 16;
+const LINKS: usize = 128;
+const WORDS_PER_LINK: usize = 8;
+const WORDS_PER_SERVICE: usize = 4;
+
+/// Lines of a worker's counters.
+pub const LINES: usize = 64;
+
+/// Links that have counters.
+pub const MAX_LINKS: usize = 16;
+
+/// Counters of the worker as a whole.
+///
+/// At rest, `Received + Originated = Sent + drops + waiting`, and waiting is
+/// `Parked - Unparked`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Total {
+    /// Frames received.
+    Received = 0,
+    /// Frames that a link took for sending.
+    Sent,
+    /// Frames turned into an answer in place (ARP, echo, refusals), among `Sent` or drops.
+    Answered,
+    /// Frames started by the gateway (ARP requests, neighbour solicitations).
+    Originated,
+    /// Frames put aside until their next hop is resolved.
+    Parked,
+    /// Frames taken from there again, to be sent or dropped.
+    Unparked,
+    /// Flows created.
+    FlowsCreated,
+    /// Flows removed: timed out, evicted or replaced.
+    FlowsRemoved,
+    /// TCP resets and ICMP port unreachables among `Answered`.
+    Refused,
+    /// Frames translated by an existing flow.
+    Hits,
+    /// Bursts that were not empty.
+    Bursts,
+}
+
+impl Total {
+    /// All, in the order of their numbers.
+    pub const ALL: [Self; 11] = [
+        Self::Received,
+        Self::Sent,
+        Self::Answered,
+        Self::Originated,
+        Self::Parked,
+        Self::Unparked,
+        Self::FlowsCreated,
+        Self::FlowsRemoved,
+        Self::Refused,
+        Self::Hits,
+        Self::Bursts,
+    ];
+
+    /// Name in `portgate counters` and metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Sent => "sent",
+            Self::Answered => "answered",
+            Self::Originated => "originated",
+            Self::Parked => "parked",
+            Self::Unparked => "unparked",
+            Self::FlowsCreated => "flows_created",
+            Self::FlowsRemoved => "flows_removed",
+            Self::Refused => "refused",
+            Self::Hits => "hits",
+            Self::Bursts => "bursts",
+        }
+    }
+}
+
+/// Counters of one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum LinkCounter {
+    /// Frames received.
+    RxFrames = 0,
+    /// Bytes received, Ethernet header included.
+    RxBytes,
+    /// Frames sent.
+    TxFrames,
+    /// Bytes sent.
+    TxBytes,
+    /// First frames of flows with an unfinished checksum.
+    UnfinishedChecksums,
+    /// Frames cut short by the device.
+    Truncated,
+    /// Frames dropped for another reason than those two.
+    Dropped,
+}
+
+/// Counters of one service port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ServiceCounter {
+    /// Frames translated, both directions.
+    Frames = 0,
+    /// Their bytes.
+    Bytes,
+    /// Flows created.
+    Flows,
+    /// Flows refused or dropped, whatever the reason.
+    Refused,
+}
+
+/// One worker's counters, to write or to read.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    totals: Slab<Line>,
+    services: Slab<Line>,
+}
+
+impl Counters {
+    /// Counters in these lines: [`LINES`] and one for every two service slots.
+    ///
+    /// # Panics
+    ///
+    /// If there are fewer than [`LINES`] of the first kind.
+    #[must_use]
+    pub fn new(totals: Slab<Line>, services: Slab<Line>) -> Self {
+        assert!(totals.len() >= LINES, "a worker has {LINES} counter lines");
+        Self { totals, services }
+    }
+
+    /// Counters on the heap for this many service slots.
+    #[must_use]
+    pub fn heap(services: usize) -> Self {
+        Self::new(Slab::heap(LINES), Slab::heap(services.div_ceil(2)))
+    }
+
+    /// Adds to a total.
+    #[inline(always)]
+    pub fn add(&self, total: Total, count: u64) {
+        bump(&self.totals, total as usize, count);
+    }
+
+    /// Counts a dropped frame.
+    #[inline(always)]
+    pub fn drop(&self, reason: Reason) {
+        self.drop_many(reason, 1);
+    }
+
+    /// Counts dropped frames.
+    #[inline(always)]
+    pub fn drop_many(&self, reason: Reason, count: u64) {
+        bump(&self.totals, REASONS + reason as usize, count);
+    }
+
+    /// Adds to a link's counter; links past [`MAX_LINKS`] have none.
+    #[inline(always)]
+    pub fn add_link(&self, link: usize, counter: LinkCounter, count: u64) {
+        if link < MAX_LINKS {
+            bump(
+                &self.totals,
+                LINKS + link * WORDS_PER_LINK + counter as usize,
+                count,
+            );
+        }
+    }
+
+    /// Counts a translated frame of `bytes` bytes for a service.
+    #[inline(always)]
+    pub fn add_service_frame(&self, slot: u32, bytes: usize) {
+        let word = slot as usize * WORDS_PER_SERVICE;
+        bump(&self.services, word, 1);
+        bump(&self.services, word + 1, bytes as u64);
+    }
+
+    /// Adds to a service's counter.
+    pub fn add_service(&self, slot: u32, counter: ServiceCounter, count: u64) {
+        bump(
+            &self.services,
+            slot as usize * WORDS_PER_SERVICE + counter as usize,
+            count,
+        );
+    }
+
+    /// A total.
+    #[must_use]
+    pub fn total(&self, total: Total) -> u64 {
+        read(&self.totals, total as usize)
+    }
+
+    /// Frames dropped for a reason.
+    #[must_use]
+    pub fn drops(&self, reason: Reason) -> u64 {
+        read(&self.totals, REASONS + reason as usize)
+    }
+
+    /// A link's counter.
+    #[must_use]
+    pub fn link(&self, link: usize, counter: LinkCounter) -> u64 {
+        if link < MAX_LINKS {
+            read(
+                &self.totals,
+                LINKS + link * WORDS_PER_LINK + counter as usize,
+            )
+        } else {
+            0
+        }
+    }
+
+    /// A service's counter.
+    #[must_use]
+    pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
+        read(
+            &self.services,
+            slot as usize * WORDS_PER_SERVICE + counter as usize,
+        )
+    }
+
+    /// Service slots that have counters.
+    #[must_use]
+    pub fn service_slots(&self) -> usize {
+        self.services.len() * 2
+    }
+
+    /// Asks for the line of a service's counters.
+    #[inline(always)]
+    pub fn prefetch_service(&self, slot: u32) {
+        if let Some(line) = self.services.get(slot as usize * WORDS_PER_SERVICE / 8) {
+            intrinsics::prefetch(line);
+        }
+    }
+}
+
+/// One writer, so load and store instead of a locked add: 0.3 ns instead of 6. Relaxed: a
+/// counter stands alone, readers need no order among counters. Slots that do not exist count nowhere.
+#[inline(always)]
+fn bump(lines: &[Line], word: usize, count: u64) {
+    if let Some(line) = lines.get(word / 8) {
+        let word = &line.0[word % 8];
+        word.store(
+            word.load(Ordering::Relaxed).wrapping_add(count),
+            Ordering::Relaxed,
+        );
+    }
+}
+
+fn read(lines: &[Line], word: usize) -> u64 {
+    lines
+        .get(word / 8)
+        .map_or(0, |line| line.0[word % 8].load(Ordering::Relaxed))
+}
+
+const _: () = assert!(REASONS + Reason::COUNT <= LINKS);
+const _: () = assert!(LINKS + MAX_LINKS * WORDS_PER_LINK <= LINES * 8);

@@ -1,0 +1,142 @@
+//! Why a frame was not passed on: the names under which drops are counted everywhere.
+
+use packet::parse::ParseError;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// A named drop reason. The order is part of the counters' layout: append only.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name that counters, metrics, traces and explanations use.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Shorter than its headers.
+    TooShort = "too_short",
+    /// Neither IPv4, IPv6, ARP nor one VLAN tag.
+    UnknownEtherType = "unknown_ethertype",
+    /// Impossible IP version or header length.
+    BadIpHeader = "bad_ip_header",
+    /// Longer by its IP header than the frame: a sender's GSO or this side's GRO is on.
+    Truncated = "truncated",
+    /// Wrong IPv4 header checksum.
+    BadIpChecksum = "bad_ip_checksum",
+    /// A fragment.
+    Fragment = "fragment",
+    /// Extension headers that cannot be walked.
+    BadExtension = "bad_extension",
+    /// Transport header contradicts the packet.
+    BadTransport = "bad_transport",
+    /// A transport protocol that no Service can name.
+    UnknownProtocol = "unknown_protocol",
+    /// First frame of a flow with a wrong transport checksum.
+    BadChecksum = "bad_checksum",
+    /// First frame of a flow whose transport checksum the sender left to hardware that is not there.
+    UnfinishedChecksum = "unfinished_checksum",
+    /// In several buffers; not supported.
+    MultiSegment = "multi_segment",
+    /// Addressed to another machine's MAC address.
+    OtherMac = "other_mac",
+    /// Another VLAN than the link's.
+    WrongVlan = "wrong_vlan",
+    /// An ARP or neighbour-discovery frame that asks nothing of us, or is malformed.
+    NotForUs = "not_for_us",
+    /// No service, no flow, not one of our own addresses.
+    NotOurs = "not_ours",
+    /// One of our own addresses, but nothing here takes it.
+    NotServed = "not_served",
+    /// Source outside loadBalancerSourceRanges.
+    SourceRange = "source_range",
+    /// Inside a service network, but no such ClusterIP.
+    NoSuchService = "no_such_service",
+    /// Traffic policy Local, endpoints elsewhere only.
+    NoLocalEndpoint = "no_local_endpoint",
+    /// No usable endpoint.
+    NoEndpoint = "no_endpoint",
+    /// An allocated ClusterIP, but no such port or protocol.
+    NoSuchPort = "no_such_port",
+    /// A service that this gateway is set not to serve.
+    NotServedHere = "not_served_here",
+    /// A TCP segment that opens nothing and belongs to no flow.
+    NoFlow = "no_flow",
+    /// TTL or hop limit used up.
+    TtlExpired = "ttl_expired",
+    /// Larger than the egress link's MTU.
+    TooBig = "too_big",
+    /// No route to the destination.
+    NoRoute = "no_route",
+    /// No address to masquerade with on the egress link.
+    NoSnatAddress = "no_snat_address",
+    /// Every SNAT port tried towards this endpoint is taken.
+    SnatPortsExhausted = "snat_ports_exhausted",
+    /// The flow table has no room and nothing that may go.
+    FlowTableFull = "flow_table_full",
+    /// Two workers at the same new flow, and the other did not finish.
+    FlowRace = "flow_race",
+    /// The neighbour table is full.
+    NeighbourTableFull = "neighbour_table_full",
+    /// The next hop did not answer ARP or neighbour discovery, or too many frames wait for it.
+    Unresolved = "unresolved",
+    /// The egress queue had no room.
+    TxFull = "tx_full",
+    /// No buffer for an answer.
+    NoBuffer = "no_buffer",
+    /// An answer that must not be sent (to a broadcast, to an error, or too many of them).
+    AnswerRefused = "answer_refused",
+}
+
+impl Reason {
+    /// Number of reasons.
+    pub const COUNT: usize = Self::ALL.len();
+}
+
+impl From<ParseError> for Reason {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::TooShort => Self::TooShort,
+            ParseError::UnknownEtherType => Self::UnknownEtherType,
+            ParseError::BadIpHeader => Self::BadIpHeader,
+            ParseError::Truncated => Self::Truncated,
+            ParseError::BadIpChecksum => Self::BadIpChecksum,
+            ParseError::Fragment => Self::Fragment,
+            ParseError::BadExtension => Self::BadExtension,
+            ParseError::BadTransport => Self::BadTransport,
+            ParseError::UnknownProtocol => Self::UnknownProtocol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_numbers_follow_the_order() {
+        let mut names: Vec<_> = Reason::ALL.iter().map(|reason| reason.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Reason::COUNT);
+        assert!(
+            Reason::ALL
+                .iter()
+                .enumerate()
+                .all(|(at, reason)| *reason as usize == at)
+        );
+    }
+}

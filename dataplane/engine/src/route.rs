@@ -1,0 +1,127 @@
+//! Longest-prefix routes: a hash map for each prefix length in use, longest first.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use hugepages::object::Prefix;
+
+/// Where packets for a prefix go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Target {
+    /// Egress link.
+    pub link: u8,
+    /// Next hop; `None` = the destination itself is on the link.
+    pub via: Option<IpAddr>,
+}
+
+/// Routes of both families.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routes {
+    v4: Vec<(u8, HashMap<u128, Target>)>,
+    v6: Vec<(u8, HashMap<u128, Target>)>,
+}
+
+impl Routes {
+    /// Adds a route; one with the same prefix is replaced.
+    pub fn insert(&mut self, to: Prefix, target: Target) {
+        let lengths = if to.address.is_ipv4() {
+            &mut self.v4
+        } else {
+            &mut self.v6
+        };
+        let at = lengths.partition_point(|(length, _)| *length > to.length);
+        if lengths
+            .get(at)
+            .is_none_or(|(length, _)| *length != to.length)
+        {
+            lengths.insert(at, (to.length, HashMap::new()));
+        }
+        lengths[at].1.insert(masked(to.address, to.length), target);
+    }
+
+    /// The route of the longest prefix that holds `address`.
+    #[must_use]
+    pub fn lookup(&self, address: IpAddr) -> Option<Target> {
+        let lengths = if address.is_ipv4() {
+            &self.v4
+        } else {
+            &self.v6
+        };
+        lengths
+            .iter()
+            .find_map(|(length, targets)| targets.get(&masked(address, *length)).copied())
+    }
+}
+
+/// Whether `prefix` holds `address`.
+#[must_use]
+pub fn contains(prefix: &Prefix, address: IpAddr) -> bool {
+    prefix.address.is_ipv4() == address.is_ipv4()
+        && masked(address, prefix.length) == masked(prefix.address, prefix.length)
+}
+
+/// The leading `length` bits of an address, in the low bits.
+fn masked(address: IpAddr, length: u8) -> u128 {
+    let (bits, width) = match address {
+        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
+        IpAddr::V6(v6) => (v6.to_bits(), 128),
+    };
+    bits.checked_shr(u32::from(width - length.min(width)))
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        let (address, length) = text.split_once('/').unwrap();
+        Prefix {
+            address: address.parse().unwrap(),
+            length: length.parse().unwrap(),
+        }
+    }
+
+    fn target(link: u8) -> Target {
+        Target { link, via: None }
+    }
+
+    #[test]
+    fn the_longest_prefix_wins_in_its_family() {
+        let mut routes = Routes::default();
+        for (link, to) in [
+            "0.0.0.0/0",
+            "10.0.0.0/8",
+            "10.1.0.0/16",
+            "10.1.2.3/32",
+            "::/0",
+        ]
+        .iter()
+        .enumerate()
+        {
+            routes.insert(prefix(to), target(link as u8));
+        }
+        let link = |address: &str| routes.lookup(address.parse().unwrap()).map(|t| t.link);
+        assert_eq!(link("192.0.2.1"), Some(0));
+        assert_eq!(link("10.9.9.9"), Some(1));
+        assert_eq!(link("10.1.9.9"), Some(2));
+        assert_eq!(link("10.1.2.3"), Some(3));
+        assert_eq!(link("2001:db8::1"), Some(4));
+        assert_eq!(Routes::default().lookup("10.0.0.1".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_prefix_holds_its_own_addresses_and_none_of_the_other_family() {
+        assert!(contains(
+            &prefix("10.0.0.0/8"),
+            "10.255.255.255".parse().unwrap()
+        ));
+        assert!(!contains(
+            &prefix("10.0.0.0/8"),
+            "11.0.0.0".parse().unwrap()
+        ));
+        assert!(contains(&prefix("0.0.0.0/0"), "1.2.3.4".parse().unwrap()));
+        assert!(!contains(&prefix("0.0.0.0/0"), "::1".parse().unwrap()));
+        assert!(contains(&prefix("::/0"), "::1".parse().unwrap()));
+    }
+}
