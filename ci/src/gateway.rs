@@ -39,6 +39,48 @@ pub fn binary(name: &str) -> PathBuf {
     path
 }
 
+/// What `portgate counters --json` printed.
+#[derive(Debug)]
+pub struct Counters {
+    shown: Value,
+}
+
+impl Counters {
+    /// A total over all workers.
+    ///
+    /// # Panics
+    /// If there is no such total.
+    pub fn total(&self, name: &str) -> u64 {
+        number(&self.shown["totals"], name)
+    }
+
+    /// Dropped frames by reason, those above zero.
+    pub fn drops(&self) -> Vec<(String, u64)> {
+        let drops = self.shown["drops"].as_object();
+        let drops = drops.unwrap_or_else(|| panic!("no drops in {}", self.shown));
+        let counted = drops
+            .keys()
+            .map(|name| (name.clone(), number(&self.shown["drops"], name)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Frames received by each worker.
+    pub fn received_by_worker(&self) -> Vec<u64> {
+        let workers = self.shown["workers"].as_array();
+        let workers = workers.unwrap_or_else(|| panic!("no workers in {}", self.shown));
+        workers
+            .iter()
+            .map(|worker| number(&worker["totals"], "received"))
+            .collect()
+    }
+}
+
+fn number(group: &Value, name: &str) -> u64 {
+    group[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no count {name:?} in {group}"))
+}
+
 /// Both processes of a gateway in one namespace.
 #[derive(Debug)]
 pub struct Gateway<'a> {
@@ -78,17 +120,25 @@ impl<'a> Gateway<'a> {
 
     /// Starts a control plane in the place of one that has ended; waits until it has synced.
     pub fn restart_controlplane(&mut self) {
+        self.controlplane = self.relaunch("portgate-controlplane");
+        self.controlplane
+            .wait_for_line("portgate-controlplane synced", READY);
+    }
+
+    /// Starts a data plane in the place of one that has ended; waits until it forwards.
+    pub fn restart_dataplane(&mut self) {
+        self.dataplane = self.relaunch("portgate-dataplane");
+        self.dataplane
+            .wait_for_line("portgate-dataplane ready", READY);
+    }
+
+    /// Launches a program with logs of its own, so that the lines of its earlier life are not
+    /// taken for new ones.
+    fn relaunch(&self, name: &str) -> Process {
         let logs = self.logs.join(format!("again-{}", crate::netns::unique()));
         fs::create_dir_all(&logs)
             .unwrap_or_else(|error| panic!("cannot make {}: {error}", logs.display()));
-        self.controlplane = launch(
-            self.namespace,
-            "portgate-controlplane",
-            &self.configuration,
-            &logs,
-        );
-        self.controlplane
-            .wait_for_line("portgate-controlplane synced", READY);
+        launch(self.namespace, name, &self.configuration, &logs)
     }
 
     /// Runs the operator's command with `arguments`.
@@ -104,6 +154,13 @@ impl<'a> Gateway<'a> {
         let text = finish(self.command(arguments).arg("--json"));
         serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("portgate {arguments:?} --json: {error} in {text}"))
+    }
+
+    /// What `portgate counters` shows now.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            shown: self.portgate_json(&["counters"]),
+        }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -21,6 +21,8 @@ use tempfile::TempDir;
 use crate::gateway::Gateway;
 use crate::manifests::{Manifests, Protocol, Service, ServicePort};
 use crate::netns::{self, Namespace, Offloads, connect};
+use crate::process::Process;
+use crate::{echo, nginx};
 
 /// Addresses of the gateway on the link `outside`; NodePorts are served here.
 pub const OUTSIDE: [IpAddr; 2] = [v4(203, 0, 113, 10), v6(0x2001, 0xdb8, 1, 0, 0x10)];
@@ -146,6 +148,21 @@ impl Topology {
     /// Starts both processes of the gateway and waits until they serve.
     pub fn start_gateway(&self) -> Gateway<'_> {
         Gateway::start(&self.gateway, &self.configuration(), self.directory())
+    }
+
+    /// Starts nginx in the `index`th pod; it answers `pod-<index>` and a newline.
+    pub fn start_nginx(&self, index: usize) -> Process {
+        nginx::start(self.pod(index), &format!("pod-{index}"), self.directory())
+    }
+
+    /// Starts the echo servers, TCP and UDP, in the `index`th pod; datagrams come back with
+    /// `pod-<index>` and a space in front.
+    pub fn start_echo(&self, index: usize) -> [echo::Server; 2] {
+        let pod = self.pod(index);
+        [
+            echo::tcp(pod, ECHO),
+            echo::udp(pod, ECHO, &format!("pod-{index}")),
+        ]
     }
 
     /// The Service `mynginx` with HTTP and with echo over TCP and UDP.

@@ -136,8 +136,7 @@ fn the_topology_carries_both_families_when_a_kernel_forwards() {
     }
     net.gateway.sysctl("net.ipv4.ip_forward", "1");
     net.gateway.sysctl("net.ipv6.conf.all.forwarding", "1");
-    let _servers =
-        [0, 1].map(|index| nginx::start(net.pod(index), &format!("pod-{index}"), net.directory()));
+    let _servers = [0, 1].map(|index| net.start_nginx(index));
 
     for (index, name) in ["pod-0\n", "pod-1\n"].into_iter().enumerate() {
         for address in net.pod_addresses(index) {

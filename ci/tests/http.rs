@@ -4,15 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ci::netns::Namespace;
-use ci::process::Process;
 use ci::topology::{CLUSTER, HTTP, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
-use ci::{curl, nginx, wait};
-
-/// Starts nginx in every pod of the plan; each answers with `pod-<index>`.
-fn serve(net: &Topology, pods: usize) -> Vec<Process> {
-    let start = |index| nginx::start(net.pod(index), &format!("pod-{index}"), net.directory());
-    (0..pods).map(start).collect()
-}
+use ci::{curl, wait};
 
 /// Fetches from each address once.
 fn expect_all(from: &Namespace, addresses: &[IpAddr], port: u16, answer: &str) {
@@ -24,7 +17,7 @@ fn expect_all(from: &Namespace, addresses: &[IpAddr], port: u16, answer: &str) {
 #[test]
 fn http_over_nodeport_reaches_the_pod_in_both_families() {
     let net = Topology::new(Plan::default());
-    let _servers = serve(&net, 1);
+    let _server = net.start_nginx(0);
     net.apply(&[0]);
     let _gateway = net.start_gateway();
     expect_all(&net.client, &OUTSIDE, HTTP_NODE_PORT, "pod-0\n");
@@ -33,7 +26,7 @@ fn http_over_nodeport_reaches_the_pod_in_both_families() {
 #[test]
 fn http_over_clusterip_reaches_the_pod_from_outside_and_from_another_pod() {
     let net = Topology::new(Plan::default());
-    let _servers = serve(&net, 1);
+    let _server = net.start_nginx(0);
     net.apply(&[0]);
     let _gateway = net.start_gateway();
     expect_all(&net.client, &CLUSTER, HTTP, "pod-0\n");
@@ -46,7 +39,7 @@ fn http_over_af_xdp_reaches_the_pod_in_both_families() {
         driver: "af_xdp",
         ..Plan::default()
     });
-    let _servers = serve(&net, 1);
+    let _server = net.start_nginx(0);
     net.apply(&[0]);
     let _gateway = net.start_gateway();
     expect_all(&net.client, &OUTSIDE, HTTP_NODE_PORT, "pod-0\n");
@@ -56,7 +49,7 @@ fn http_over_af_xdp_reaches_the_pod_in_both_families() {
 #[test]
 fn a_pod_reaches_itself_over_its_own_service() {
     let net = Topology::new(Plan::default());
-    let _servers = serve(&net, 1);
+    let _server = net.start_nginx(0);
     net.apply(&[0]);
     let _gateway = net.start_gateway();
     expect_all(net.pod(0), &CLUSTER, HTTP, "pod-0\n");
@@ -66,7 +59,7 @@ fn a_pod_reaches_itself_over_its_own_service() {
 #[test]
 fn a_new_endpoint_in_the_manifest_answers_the_next_request() {
     let net = Topology::new(Plan::default());
-    let _servers = serve(&net, 2);
+    let _servers = [0, 1].map(|index| net.start_nginx(index));
     net.apply(&[0]);
     let gateway = net.start_gateway();
     expect_all(&net.client, &OUTSIDE, HTTP_NODE_PORT, "pod-0\n");
@@ -92,7 +85,7 @@ fn requests_are_shared_among_all_endpoints() {
         pods: &[2, 3, 4],
         ..Plan::default()
     });
-    let _servers = serve(&net, 3);
+    let _servers = [0, 1, 2].map(|index| net.start_nginx(index));
     net.apply(&[0, 1, 2]);
     let _gateway = net.start_gateway();
     let mut seen = [0; 3];
