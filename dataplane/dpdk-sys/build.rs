@@ -42,11 +42,11 @@ fn build() -> Result<(), String> {
         .cargo_metadata(false)
         .env_metadata(true)
         .probe("libdpdk")
-        .map_err(|error| {
+        // One sentence: what pkg-config itself says is either the same or about its own variables.
+        .map_err(|_| {
             format!(
-                "DPDK {OLDEST} or newer was not found: install `libdpdk-dev` (Debian: apt-get \
-                 install libdpdk-dev dpdk-dev clang libclang-dev pkg-config). pkg-config says: \
-                 {error}"
+                "DPDK {OLDEST} or newer was not found by pkg-config: install `libdpdk-dev` (Debian: \
+                 apt-get install libdpdk-dev dpdk-dev clang libclang-dev pkg-config)"
             )
         })?;
     println!("cargo:version={}", library.version);

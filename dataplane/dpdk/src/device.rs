@@ -30,7 +30,8 @@ pub enum PortDevice {
     /// A kernel interface through AF_PACKET (net_af_packet), with as many queues as asked for. It
     /// takes a copy of what the interface receives, so the interface should have no addresses.
     AfPacket(String),
-    /// A kernel interface through AF_XDP (net_af_xdp), one queue.
+    /// A kernel interface through AF_XDP (net_af_xdp), one queue. 22.11's driver keeps its socket
+    /// when it is closed: a process can open an interface this way once, unless it is recreated.
     AfXdp(String),
     /// A PCI device bound to vfio-pci (or uio), by its address `dddd:bb:dd.f`.
     Pci(String),

@@ -94,6 +94,7 @@ impl Handle {
             rss: plan.rss != 0,
             promiscuous: self.promiscuous,
             interface_index: interface.map(|interface| interface.index),
+            interface_mtu: limits.interface_mtu,
         })
     }
 

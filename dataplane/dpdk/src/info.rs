@@ -37,6 +37,9 @@ pub struct PortInfo {
     pub promiscuous: bool,
     /// Index of the kernel interface behind it, if there is one.
     pub interface_index: Option<u32>,
+    /// The kernel interface's own MTU. If it is larger than `mtu`, net_af_packet may cut longer
+    /// frames without counting them.
+    pub interface_mtu: Option<u32>,
 }
 
 /// State of the link behind a port.

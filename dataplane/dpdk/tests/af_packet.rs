@@ -125,7 +125,10 @@ fn the_interface_is_left_as_it_was_found() {
 fn a_narrow_interface_lowers_the_mtu(eal: &Eal, mempool: &Mempool) {
     ip("link set near mtu 1400");
     let (port, _) = Port::open(eal, &near(), &PortConfig::default(), mempool).unwrap();
-    assert_eq!(port.info().mtu, 1400);
+    assert_eq!(
+        (port.info().mtu, port.info().interface_mtu),
+        (1400, Some(1400))
+    );
     ip("link set near mtu 1500");
 }
 
