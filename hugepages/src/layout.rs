@@ -1,0 +1,397 @@
+//! Where everything lies in the region.
+//!
+//! # Byte layout
+//!
+//! | section | lines of 64 bytes | written by |
+//! |---------|-------------------|------------|
+//! | header | 64 | see [`crate::header`] |
+//! | command ring | 2 + 2 × command records | see [`crate::ring`]: control plane produces |
+//! | reply ring | 2 + 2 × reply records | data plane produces |
+//! | journal | 1 + 2 × (1 + 2 × journal records) | data plane: see [`crate::journal`] |
+//! | worker counters | 64 × workers | the worker; 512 words each |
+//! | service keys | service slots / 8 | data plane; one word a slot |
+//! | service counters | workers × service slots / 2 | the worker; four words a slot |
+//! | links | 4 × links | data plane: see [`crate::link_info`] |
+//! | neighbours | 1024 | data plane |
+//! | affinity | 65536 | workers |
+//! | IPv4 buckets | slots / 16 | workers: sixteen 32-bit tags each |
+//! | IPv4 entries | slots | workers: the entry of bucket b, tag t is 16 b + t |
+//! | IPv6 buckets | slots / 16 | workers |
+//! | IPv6 entries | 2 × slots | workers |
+//!
+//! Sections follow each other in this order; each begins on a line, those of the flow tables on a
+//! 2 MiB boundary so that huge pages carry them whole. The region ends on such a boundary too.
+//! A flow is two entries and the table is to be half full at most: four slots a flow.
+
+use std::ops::Range;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::record::{self, Record};
+use crate::ring;
+use crate::slab::Line;
+
+/// Version of the meaning of flow table lines. The engine's layout of buckets and entries belongs
+/// to it: change the layout, count this up, and a region with old flows is replaced.
+pub const FLOW_LAYOUT: u32 = 1;
+
+/// Lines of the header.
+pub const HEADER_LINES: usize = 64;
+
+/// Lines of counters of a worker: 512 words.
+pub const WORKER_LINES: usize = 64;
+
+/// Lines that describe a link.
+pub const LINK_LINES: usize = 4;
+
+/// Lines of the neighbour area.
+pub const NEIGHBOUR_LINES: usize = 1024;
+
+/// Lines of the affinity table.
+pub const AFFINITY_LINES: usize = 65_536;
+
+/// Slots (tags) of a flow bucket.
+pub const BUCKET_SLOTS: usize = 16;
+
+/// Table slots made for each flow: two entries at half load.
+pub const SLOTS_PER_FLOW: usize = 4;
+
+/// What the size of each section follows from. Part of the region: a region made for another
+/// geometry is replaced, and its flows are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Workers with counters of their own: 1–64.
+    pub workers: u16,
+    /// Records in the command ring: a power of two, 64–2^22.
+    pub command_records: u32,
+    /// Records in the reply ring: a power of two, 64–2^22.
+    pub reply_records: u32,
+    /// Records in each of the journal's two banks: 64–2^24.
+    pub journal_records: u32,
+    /// Services with counters of their own: a multiple of 8, 8–2^20.
+    pub service_slots: u32,
+    /// Links: 0–64.
+    pub links: u16,
+    /// IPv4 flows that the table is made for: 16–2^26.
+    pub flows: u32,
+    /// IPv6 flows that the table is made for: 16–2^26.
+    pub flows_v6: u32,
+}
+
+impl Geometry {
+    /// A geometry for so many workers, links and flows, with rings, journal and counters to match:
+    /// a million flows come with 524,288 records a bank (some 100,000 services with their
+    /// frontends and endpoints) and counters for 65,536 services.
+    #[must_use]
+    pub fn new(workers: u16, links: u16, flows: u32, flows_v6: u32) -> Self {
+        Self {
+            workers,
+            command_records: 8192,
+            reply_records: 256,
+            journal_records: (flows / 2).clamp(1 << 14, 1 << 19),
+            service_slots: (flows / 16).clamp(1 << 10, 1 << 16).next_multiple_of(8),
+            links,
+            flows,
+            flows_v6,
+        }
+    }
+
+    /// The rule that it breaks, if any.
+    pub(crate) fn flaw(&self) -> Option<&'static str> {
+        let ring = |records: u32| records.is_power_of_two() && (64..=1 << 22).contains(&records);
+        let slots = self.service_slots;
+        let rules = [
+            ((1..=64).contains(&self.workers), "1 to 64 workers"),
+            (self.links <= 64, "at most 64 links"),
+            (
+                ring(self.command_records) && ring(self.reply_records),
+                "rings of a power of two from 64 to 2^22 records",
+            ),
+            (
+                (64..=1 << 24).contains(&self.journal_records),
+                "a journal of 64 to 2^24 records",
+            ),
+            (
+                slots.is_multiple_of(8) && (8..=1 << 20).contains(&slots),
+                "a multiple of 8 service slots up to 2^20",
+            ),
+            (
+                (16..=1 << 26).contains(&self.flows) && (16..=1 << 26).contains(&self.flows_v6),
+                "16 to 2^26 flows a family",
+            ),
+        ];
+        rules
+            .iter()
+            .find(|(holds, _)| !holds)
+            .map(|(_, rule)| *rule)
+    }
+}
+
+/// A part of the region, in the order of the layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // The table above is the documentation.
+pub enum Section {
+    Header,
+    Commands,
+    Replies,
+    Journal,
+    WorkerCounters,
+    ServiceKeys,
+    ServiceCounters,
+    Links,
+    Neighbours,
+    Affinity,
+    FlowBucketsV4,
+    FlowEntriesV4,
+    FlowBucketsV6,
+    FlowEntriesV6,
+}
+
+const SECTIONS: usize = 14;
+
+impl Section {
+    const ALL: [Self; SECTIONS] = [
+        Self::Header,
+        Self::Commands,
+        Self::Replies,
+        Self::Journal,
+        Self::WorkerCounters,
+        Self::ServiceKeys,
+        Self::ServiceCounters,
+        Self::Links,
+        Self::Neighbours,
+        Self::Affinity,
+        Self::FlowBucketsV4,
+        Self::FlowEntriesV4,
+        Self::FlowBucketsV6,
+        Self::FlowEntriesV6,
+    ];
+
+    const fn is_flow_table(self) -> bool {
+        matches!(
+            self,
+            Self::FlowBucketsV4 | Self::FlowEntriesV4 | Self::FlowBucketsV6 | Self::FlowEntriesV6
+        )
+    }
+
+    fn lines(self, geometry: &Geometry) -> usize {
+        let workers = usize::from(geometry.workers);
+        let service_slots = geometry.service_slots as usize;
+        match self {
+            Self::Header => HEADER_LINES,
+            Self::Commands => ring::lines(geometry.command_records as usize),
+            Self::Replies => ring::lines(geometry.reply_records as usize),
+            Self::Journal => crate::journal::lines(geometry.journal_records as usize),
+            Self::WorkerCounters => WORKER_LINES * workers,
+            Self::ServiceKeys => service_slots / 8,
+            Self::ServiceCounters => workers * service_slots / 2,
+            Self::Links => LINK_LINES * usize::from(geometry.links),
+            Self::Neighbours => NEIGHBOUR_LINES,
+            Self::Affinity => AFFINITY_LINES,
+            Self::FlowBucketsV4 => flow_slots(geometry.flows) / BUCKET_SLOTS,
+            Self::FlowEntriesV4 => flow_slots(geometry.flows),
+            Self::FlowBucketsV6 => flow_slots(geometry.flows_v6) / BUCKET_SLOTS,
+            Self::FlowEntriesV6 => 2 * flow_slots(geometry.flows_v6),
+        }
+    }
+}
+
+/// Slots of a table for so many flows.
+fn flow_slots(flows: u32) -> usize {
+    (flows as usize * SLOTS_PER_FLOW).next_multiple_of(BUCKET_SLOTS)
+}
+
+/// Bytes of a line.
+const LINE: usize = size_of::<Line>();
+
+/// Boundary of the flow tables and of the region's end.
+const HUGE: usize = 2 << 20;
+
+/// Offsets and sizes for one geometry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    offsets: [usize; SECTIONS],
+    lines: [usize; SECTIONS],
+    total: usize,
+    digest: u64,
+}
+
+impl Layout {
+    /// The layout of this geometry.
+    ///
+    /// # Errors
+    ///
+    /// The rule that the geometry breaks, to be read after "must have".
+    pub fn new(geometry: &Geometry) -> Result<Self, &'static str> {
+        if let Some(rule) = geometry.flaw() {
+            return Err(rule);
+        }
+        let mut offsets = [0; SECTIONS];
+        let mut end = 0usize;
+        for (offset, section) in offsets.iter_mut().zip(Section::ALL) {
+            let boundary = if section.is_flow_table() { HUGE } else { LINE };
+            *offset = end.next_multiple_of(boundary);
+            end = *offset + section.lines(geometry) * LINE;
+        }
+        Ok(Self {
+            offsets,
+            lines: Section::ALL.map(|section| section.lines(geometry)),
+            total: end.next_multiple_of(HUGE),
+            digest: digest(geometry),
+        })
+    }
+
+    /// Bytes of the region: a multiple of 2 MiB.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.total
+    }
+
+    /// Names the layout: two regions may stand in for each other only if it is the same.
+    #[must_use]
+    pub const fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// Byte offset of a section.
+    #[must_use]
+    pub const fn offset(&self, section: Section) -> usize {
+        self.offsets[section as usize]
+    }
+
+    /// Lines of a section.
+    #[must_use]
+    pub const fn lines(&self, section: Section) -> usize {
+        self.lines[section as usize]
+    }
+
+    /// Bytes of a section.
+    #[must_use]
+    pub const fn bytes(&self, section: Section) -> Range<usize> {
+        let start = self.offset(section);
+        start..start + self.lines(section) * LINE
+    }
+}
+
+fn digest(geometry: &Geometry) -> u64 {
+    let &Geometry {
+        workers,
+        command_records,
+        reply_records,
+        journal_records,
+        service_slots,
+        links,
+        flows,
+        flows_v6,
+    } = geometry;
+    let constants = [
+        HEADER_LINES,
+        WORKER_LINES,
+        LINK_LINES,
+        NEIGHBOUR_LINES,
+        AFFINITY_LINES,
+    ];
+    let mut hash = Xxh3::new();
+    for number in [
+        u64::from(workers),
+        u64::from(command_records),
+        u64::from(reply_records),
+        u64::from(journal_records),
+        u64::from(service_slots),
+        u64::from(links),
+        u64::from(flows),
+        u64::from(flows_v6),
+        u64::from(FLOW_LAYOUT),
+        u64::from(record::VERSION),
+        size_of::<Record>() as u64,
+        BUCKET_SLOTS as u64,
+        SLOTS_PER_FLOW as u64,
+    ]
+    .into_iter()
+    .chain(constants.map(|lines| lines as u64))
+    {
+        hash.update(&number.to_le_bytes());
+    }
+    hash.digest()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn geometry() -> impl Strategy<Value = Geometry> {
+        (
+            1u16..=64,
+            6u32..=22,
+            6u32..=22,
+            64u32..=1 << 24,
+            1u32..=1 << 17,
+            0u16..=64,
+            16u32..=1 << 26,
+            16u32..=1 << 26,
+        )
+            .prop_map(
+                |(workers, commands, replies, journal_records, slots, links, flows, flows_v6)| {
+                    Geometry {
+                        workers,
+                        command_records: 1 << commands,
+                        reply_records: 1 << replies,
+                        journal_records,
+                        service_slots: slots * 8,
+                        links,
+                        flows,
+                        flows_v6,
+                    }
+                },
+            )
+    }
+
+    proptest! {
+        #[test]
+        fn sections_are_apart_aligned_and_inside(geometry in geometry()) {
+            let layout = Layout::new(&geometry).unwrap();
+            let mut end = 0;
+            for section in Section::ALL {
+                let bytes = layout.bytes(section);
+                prop_assert!(bytes.start >= end && bytes.start % 64 == 0);
+                if section.is_flow_table() {
+                    prop_assert_eq!(bytes.start % (2 << 20), 0);
+                }
+                end = bytes.end;
+            }
+            prop_assert!(layout.total() >= end && layout.total() % (2 << 20) == 0);
+            prop_assert!(
+                layout.lines(Section::FlowEntriesV4) == 16 * layout.lines(Section::FlowBucketsV4)
+            );
+        }
+
+        #[test]
+        fn another_geometry_has_another_digest(left in geometry(), right in geometry()) {
+            let digest = |geometry| Layout::new(&geometry).unwrap().digest();
+            prop_assert_eq!(digest(left) == digest(right), left == right);
+        }
+    }
+
+    #[test]
+    fn usual_geometries_are_valid_and_bad_ones_name_their_rule() {
+        let usual = Geometry::new(4, 2, 1 << 20, 1 << 18);
+        assert!(Layout::new(&usual).unwrap().total() < 1 << 30);
+        assert!(
+            Layout::new(&Geometry::new(1, 0, 1024, 1024))
+                .unwrap()
+                .total()
+                < 32 << 20
+        );
+        let bad = Geometry {
+            command_records: 100,
+            ..usual
+        };
+        assert!(Layout::new(&bad).unwrap_err().contains("power of two"));
+        let bad = Geometry {
+            workers: 0,
+            ..usual
+        };
+        assert_eq!(Layout::new(&bad), Err("1 to 64 workers"));
+    }
+}
