@@ -17,6 +17,8 @@
 //! The harness reports a broken environment by panicking with a sentence, as an assertion does:
 //! its only callers are tests.
 
+#![forbid(unsafe_code)]
+
 pub mod bulk;
 pub mod capture;
 pub mod crowd;
