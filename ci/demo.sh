@@ -77,6 +77,8 @@ eventually() {
 # if it is still in a namespace of this demo: its number may belong to another one by now.
 clean_up() {
     local pid space try
+    # One that was started this moment may not have entered its namespace yet.
+    for pid in $(jobs -pr); do kill "$pid" 2>/dev/null || true; done
     for space in "${namespaces[@]}"; do
         for try in TERM TERM KILL; do
             for pid in $(ip netns pids "$space" 2>/dev/null); do
