@@ -1,15 +1,38 @@
 //! Decisions only: services, backend choice, flow table, NAT, pipeline over a burst.
+//!
+//! No DPDK, no clock, no thread: [`pipeline::Pipeline::process`] takes the time and a burst. The same
+//! code runs in workers, tests, fuzzers and `portgate explain`.
+//!
+//! The order in which to read: [`pipeline`] (a frame's way), [`flow`] (the table of flows),
+//! [`first`](mod@first) (how a flow is made), [`service`] (the decision), [`snapshot`] and
+//! [`install`] (where decisions come from), [`egress`], [`neighbour`] and [`local`](mod@local)
+//! (the way out, and answers).
+//!
+//! Who may call whom: `pipeline` calls `first`, `local` and `egress`; these call tables and
+//! `service`; `install` runs on the main core and reaches workers through `publish` alone.
 #![forbid(unsafe_code)]
 
 pub mod counters;
+pub mod egress;
 pub mod family;
+mod first;
 pub mod flow;
 pub mod install;
+mod local;
 pub mod maglev;
+pub mod neighbour;
+pub mod observe;
+pub mod pipeline;
 pub mod publish;
 pub mod reason;
 pub mod route;
 pub mod service;
+pub mod shared;
 pub mod slots;
 pub mod snapshot;
+mod snat;
 pub mod topology;
+
+pub use pipeline::{Now, Pipeline};
+pub use reason::Reason;
+pub use shared::Shared;

@@ -66,11 +66,14 @@ impl Buffer for HeapBuffer {
     }
 
     fn set_len(&mut self, len: usize) -> bool {
-        let fits = self.start + len <= self.storage.len();
-        if fits {
-            self.end = self.start + len;
+        let end = self
+            .start
+            .checked_add(len)
+            .filter(|end| *end <= self.storage.len());
+        if let Some(end) = end {
+            self.end = end;
         }
-        fits
+        end.is_some()
     }
 }
 

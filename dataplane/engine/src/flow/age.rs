@@ -52,10 +52,19 @@ impl<F: Family> FlowTable<F> {
     /// State of the flow that the entry at `index` (of either direction) belongs to.
     #[must_use]
     pub fn state(&self, index: u32) -> Option<State> {
+        self.view_of(index).map(|flow| flow.state)
+    }
+
+    /// The flow that the entry at `index` (of either direction) belongs to.
+    #[must_use]
+    pub fn view_of(&self, index: u32) -> Option<FlowView<F>> {
         let content = self.content(index)?;
         match content.peer.direction {
-            Direction::Forward => self.view(index).map(|flow| flow.state),
-            Direction::Reply => self.view(content.peer.index).map(|flow| flow.state),
+            Direction::Forward => self.view(index),
+            Direction::Reply if self.belong(content.peer.index, index) => {
+                self.view(content.peer.index)
+            }
+            Direction::Reply => None,
         }
     }
 
@@ -142,7 +151,7 @@ impl<F: Family> FlowTable<F> {
         let mut best: Option<FlowView<F>> = None;
         for &bucket in buckets {
             self.visit_bucket(bucket, |index| {
-                let Some(flow) = self.forward_view(index) else {
+                let Some(flow) = self.view_of(index) else {
                     return;
                 };
                 let idle = second.saturating_sub(flow.last_seen);
@@ -160,17 +169,6 @@ impl<F: Family> FlowTable<F> {
             });
         }
         best
-    }
-
-    fn forward_view(&self, index: u32) -> Option<FlowView<F>> {
-        let content = self.content(index)?;
-        match content.peer.direction {
-            Direction::Forward => self.view(index),
-            Direction::Reply if self.belong(content.peer.index, index) => {
-                self.view(content.peer.index)
-            }
-            Direction::Reply => None,
-        }
     }
 
     /// `Some(Some(flow))`: the forward entry at `index` has timed out. `Some(None)`: it is an orphan.

@@ -1,0 +1,572 @@
+//! A burst's way through a worker: the stages, in order.
+//!
+//! 1. ask for the frames' first lines
+//! 2. parse, find each frame's lane, hash its tuple, ask for its bucket's line
+//! 3. compare tags, ask for the entry's lines
+//! 4. read the entry, rewrite, put into the egress link's output
+//!
+//! Work of one stage for all frames comes before the next stage of any, so that up to 32 memory
+//! accesses overlap. Frames that hit no flow leave the fast lane in stage 4 ([`crate::first`]);
+//! frames for the gateway itself leave it in stage 2 ([`crate::local`]).
+
+use std::sync::Arc;
+
+use packet::parse::{Network, Parsed, SCTP, TCP, UDP, parse};
+use packet::{BURST, Buffer, Burst, Pool, sctp};
+
+use crate::counters::{Counters, LinkCounter, Total};
+use crate::egress::{Egress, Output, is_vlan, set_ethernet};
+use crate::family::{Family, V4, V6};
+use crate::flow::state::{ACK, REPLIED, SYN, seen};
+use crate::flow::{FlowTable, Hit, Hop, Place, State};
+use crate::neighbour::Word;
+use crate::observe::Observe;
+use crate::publish::Subscriber;
+use crate::reason::Reason;
+use crate::shared::Shared;
+use crate::snapshot::Snapshot;
+use crate::snat::SnatPorts;
+use crate::topology::LinkConfig;
+
+/// The time of a burst, read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Seconds of the monotonic clock; the flow table's unit.
+    pub second: u32,
+}
+
+/// One worker's packet path.
+#[derive(Debug)]
+pub struct Pipeline<B: Buffer> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) snapshots: Subscriber<Snapshot>,
+    pub(crate) counters: Counters,
+    pub(crate) egress: Egress<B>,
+    pub(crate) random: u64,
+    pub(crate) snat_ports: SnatPorts,
+    scratch: Box<Scratch>,
+    upkeep: Upkeep,
+}
+
+/// Which of several workers this is, and where its share of the tables' upkeep stands.
+#[derive(Debug)]
+struct Upkeep {
+    v4: usize,
+    v6: usize,
+    neighbours: usize,
+    last_second: u32,
+    worker: usize,
+}
+
+/// Working memory of a burst. Kept between bursts: to clear it would cost more than to fill it.
+#[derive(Debug)]
+struct Scratch {
+    lanes: [Lane; BURST],
+    v4: [Work<V4>; BURST],
+    v6: [Work<V6>; BURST],
+}
+
+/// Where a frame goes after parsing.
+#[derive(Debug, Clone, Copy)]
+enum Lane {
+    V4,
+    V6,
+    /// ARP, neighbour discovery, ICMP.
+    Local,
+    Drop(Reason),
+}
+
+/// A frame on the fast lane, between stages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work<F: Family> {
+    pub(crate) parsed: Parsed,
+    pub(crate) key: F::Key,
+    pub(crate) place: Place,
+    candidate: Option<u32>,
+}
+
+impl<F: Family> Default for Work<F> {
+    fn default() -> Self {
+        Self {
+            parsed: Parsed::default(),
+            key: F::Key::default(),
+            place: Place::default(),
+            candidate: None,
+        }
+    }
+}
+
+/// A family whose table the pipeline can find.
+pub(crate) trait Tabled: Family {
+    fn table(shared: &Shared) -> &FlowTable<Self>;
+}
+
+impl Tabled for V4 {
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Self> {
+        &shared.v4
+    }
+}
+
+impl Tabled for V6 {
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Self> {
+        &shared.v6
+    }
+}
+
+impl<B: Buffer> Pipeline<B> {
+    /// The path of worker number `worker`. `seed` makes its random choices differ from others'.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        snapshots: Subscriber<Snapshot>,
+        counters: Counters,
+        worker: usize,
+        seed: u64,
+    ) -> Self {
+        let snat_ports = SnatPorts::new(shared.options.nodeport_range);
+        let egress = Egress::new(shared.topology.links.len());
+        let scratch = Scratch {
+            lanes: [Lane::Local; BURST],
+            v4: [Work::default(); BURST],
+            v6: [Work::default(); BURST],
+        };
+        Self {
+            shared,
+            snapshots,
+            counters,
+            egress,
+            random: seed | 1,
+            snat_ports,
+            scratch: Box::new(scratch),
+            upkeep: Upkeep {
+                v4: 0,
+                v6: 0,
+                neighbours: 0,
+                last_second: 0,
+                worker,
+            },
+        }
+    }
+
+    /// Takes a burst that was received on link `input` through all stages. Afterwards `burst` is empty
+    /// and what is to be sent lies in [`Pipeline::outputs`].
+    pub fn process<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        burst: &mut Burst<B>,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
+        self.snapshots.refresh();
+        for frame in burst.iter() {
+            intrinsics::prefetch(frame.bytes());
+        }
+        self.classify(input, burst);
+        self.match_tags(burst.len());
+        let mut hits = 0;
+        for (at, frame) in burst.drain(..).enumerate() {
+            match self.scratch.lanes[at] {
+                Lane::V4 => {
+                    let work = self.scratch.v4[at];
+                    hits += self.carry(now, input, frame, &work, pool, observer);
+                }
+                Lane::V6 => {
+                    let work = self.scratch.v6[at];
+                    hits += self.carry(now, input, frame, &work, pool, observer);
+                }
+                Lane::Local => {
+                    let parsed = self.scratch.v4[at].parsed;
+                    self.local(now, input, frame, &parsed, observer);
+                }
+                Lane::Drop(reason) => self.drop_frame(input, frame, reason, observer),
+            }
+        }
+        self.counters.add(Total::Hits, hits);
+        if self.egress.has_parked() {
+            self.unpark(now, pool);
+        }
+    }
+
+    /// What an idle worker does: a little of the tables' upkeep. To be called now and then under load
+    /// too, or nothing is ever forgotten.
+    pub fn upkeep<P: Pool<Buffer = B>>(&mut self, now: Now, buckets: usize, pool: &mut P) {
+        let Self {
+            shared,
+            counters,
+            upkeep,
+            ..
+        } = self;
+        let timeouts = &shared.options.timeouts;
+        let open = &shared.open_flows;
+        let mut gone = shared
+            .v4
+            .age(&mut upkeep.v4, buckets, now.second, timeouts, |flow| {
+                open.close_flow(flow);
+            });
+        gone += shared
+            .v6
+            .age(&mut upkeep.v6, buckets, now.second, timeouts, |flow| {
+                open.close_flow(flow);
+            });
+        counters.add(Total::FlowsRemoved, gone as u64);
+        if upkeep.last_second != now.second {
+            upkeep.last_second = now.second;
+            self.maintain_neighbours(now, pool);
+        }
+        if self.egress.has_parked() {
+            self.unpark(now, pool);
+        }
+    }
+
+    /// Frames to be sent, by link. The caller empties them before the next burst, and reports
+    /// what became of them by [`Pipeline::sent`].
+    pub fn outputs(&mut self) -> impl Iterator<Item = (usize, &mut Output<B>)> {
+        self.egress.outputs()
+    }
+
+    /// Counts frames that link `link` took, and those it had no room for.
+    pub fn sent(&self, link: usize, frames: u64, bytes: u64, refused: u64) {
+        self.counters.add(Total::Sent, frames);
+        self.counters.add_link(link, LinkCounter::TxFrames, frames);
+        self.counters.add_link(link, LinkCounter::TxBytes, bytes);
+        if refused > 0 {
+            self.counters.drop_many(Reason::TxFull, refused);
+        }
+    }
+
+    /// This worker's counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Stage 2.
+    fn classify(&mut self, input: usize, burst: &Burst<B>) {
+        let Some(link) = self.shared.topology.links.get(input) else {
+            self.scratch.lanes[..burst.len()].fill(Lane::Drop(Reason::NotOurs));
+            return;
+        };
+        let scratch = &mut *self.scratch;
+        let mut bytes_received = 0;
+        for (at, frame) in burst.iter().enumerate() {
+            let bytes = frame.bytes();
+            bytes_received += bytes.len() as u64;
+            scratch.lanes[at] = match parse(bytes) {
+                Ok(parsed) => match lane_of(bytes, frame, &parsed, link) {
+                    Lane::V4 => {
+                        let work = &mut scratch.v4[at];
+                        work.parsed = parsed;
+                        work.key = V4::key(bytes, &parsed);
+                        work.place = self.shared.v4.place(&work.key);
+                        self.shared.v4.prefetch_bucket(work.place);
+                        Lane::V4
+                    }
+                    Lane::V6 => {
+                        let work = &mut scratch.v6[at];
+                        work.parsed = parsed;
+                        work.key = V6::key(bytes, &parsed);
+                        work.place = self.shared.v6.place(&work.key);
+                        self.shared.v6.prefetch_bucket(work.place);
+                        Lane::V6
+                    }
+                    other => {
+                        scratch.v4[at].parsed = parsed;
+                        other
+                    }
+                },
+                Err(_) if !frame.is_contiguous() => Lane::Drop(Reason::MultiSegment),
+                Err(error) => Lane::Drop(error.into()),
+            };
+        }
+        self.counters.add(Total::Received, burst.len() as u64);
+        self.counters.add(Total::Bursts, 1);
+        self.counters
+            .add_link(input, LinkCounter::RxFrames, burst.len() as u64);
+        self.counters
+            .add_link(input, LinkCounter::RxBytes, bytes_received);
+    }
+
+    /// Stage 3.
+    fn match_tags(&mut self, count: usize) {
+        let scratch = &mut *self.scratch;
+        for at in 0..count {
+            match scratch.lanes[at] {
+                Lane::V4 => {
+                    let work = &mut scratch.v4[at];
+                    work.candidate = self.shared.v4.candidate(work.place);
+                }
+                Lane::V6 => {
+                    let work = &mut scratch.v6[at];
+                    work.candidate = self.shared.v6.candidate(work.place);
+                }
+                Lane::Local | Lane::Drop(_) => {}
+            }
+        }
+    }
+
+    /// Stage 4; returns 1 for a hit.
+    #[inline(always)]
+    fn carry<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        frame: B,
+        work: &Work<F>,
+        pool: &mut P,
+        observer: &mut O,
+    ) -> u64 {
+        let table = F::table(&self.shared);
+        let hit = work
+            .candidate
+            .and_then(|index| table.read(index, &work.key));
+        match hit {
+            Some(hit) if !starts_anew(work.parsed.tcp_flags) => {
+                self.translate(now, input, frame, work, &hit, pool, observer);
+                1
+            }
+            _ => self.rare(now, input, frame, work, pool, observer),
+        }
+    }
+
+    /// Hits outside the primary bucket's first candidate, SYNs, and frames of no flow.
+    #[cold]
+    fn rare<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        frame: B,
+        work: &Work<F>,
+        pool: &mut P,
+        observer: &mut O,
+    ) -> u64 {
+        let table = F::table(&self.shared);
+        let Some(hit) = table.find(&work.key, work.place) else {
+            self.first(now, input, frame, work, pool, observer);
+            return 0;
+        };
+        if starts_anew(work.parsed.tcp_flags) && table.state(hit.index) == Some(State::Closed) {
+            // A new connection on the tuple of one in TIME_WAIT: it may have another backend.
+            self.forget(table.view_of(hit.index), hit.index);
+            self.first(now, input, frame, work, pool, observer);
+            return 0;
+        }
+        self.translate(now, input, frame, work, &hit, pool, observer);
+        1
+    }
+
+    /// Rewrites a frame by its flow and sends it on.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // what a frame on its way is made of
+    pub(crate) fn translate<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        mut frame: B,
+        work: &Work<F>,
+        hit: &Hit<F>,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
+        let parsed = &work.parsed;
+        if parsed.ttl <= 1 {
+            self.expire(input, frame, parsed, observer);
+            return;
+        }
+        let mut hop = hit.hop;
+        let mut word = self.shared.neighbours.word(hop.neighbour());
+        if word.generation() != hop.neighbour_generation()
+            || hop.routes() != self.snapshots.get().route_generation
+        {
+            match self.reroute::<F>(now, hit) {
+                Ok(fresh) => (hop, word) = fresh,
+                Err(reason) => return self.drop_frame(input, frame, reason, observer),
+            }
+        }
+        let Some(link) = self.shared.topology.links.get(usize::from(word.link())) else {
+            return self.drop_frame(input, frame, Reason::NoRoute, observer);
+        };
+        if parsed.end - parsed.l3 > link.mtu {
+            self.too_big(input, frame, parsed, link.mtu, observer);
+            return;
+        }
+        if parsed.protocol == SCTP && !is_sctp_valid(frame.bytes(), parsed) {
+            return self.drop_frame(input, frame, Reason::BadChecksum, observer);
+        }
+        let len = frame.bytes().len();
+        F::rewrite(frame.bytes_mut(), parsed, &hit.translation);
+        let flags = if parsed.protocol == TCP {
+            seen(parsed.tcp_flags)
+        } else {
+            REPLIED
+        };
+        F::table(&self.shared).touch(hit.index, now.second, flags);
+        self.counters.add_service_frame(hop.service(), len);
+        self.observe_translation::<F, O>(work, hit, observer);
+        let Some(mac) = word.mac() else {
+            return self.wait(now, input, frame, hop.neighbour(), word, pool, observer);
+        };
+        if !set_ethernet(&mut frame, mac, link) {
+            return self.drop_frame(input, frame, Reason::NoBuffer, observer);
+        }
+        if let Err(reason) = self.egress.push(usize::from(word.link()), frame) {
+            self.counters.drop(reason);
+            observer.dropped(reason);
+        }
+    }
+
+    #[inline(always)]
+    fn observe_translation<F: Family, O: Observe>(
+        &self,
+        work: &Work<F>,
+        hit: &Hit<F>,
+        observer: &mut O,
+    ) {
+        let (addresses, ports) = F::store(&hit.translation);
+        let to = F::join(addresses, (ports >> 32) as u32, work.parsed.protocol);
+        observer.translated(&F::tuple(&work.key), &F::tuple(&to), false);
+    }
+
+    /// Counts and frees a dropped frame.
+    #[cold]
+    pub(crate) fn drop_frame<O: Observe>(
+        &mut self,
+        input: usize,
+        frame: B,
+        reason: Reason,
+        observer: &mut O,
+    ) {
+        drop(frame);
+        self.counters.drop(reason);
+        let counter = match reason {
+            Reason::Truncated => LinkCounter::Truncated,
+            Reason::UnfinishedChecksum => LinkCounter::UnfinishedChecksums,
+            _ => LinkCounter::Dropped,
+        };
+        self.counters.add_link(input, counter, 1);
+        observer.dropped(reason);
+    }
+
+    /// Finds a flow's next hop anew: routes or the neighbour's slot have changed since.
+    #[cold]
+    fn reroute<F: Tabled>(&mut self, now: Now, hit: &Hit<F>) -> Result<(Hop, Word), Reason> {
+        let (addresses, _) = F::store(&hit.translation);
+        let (_, destination) = F::unpack(&addresses);
+        let (hop, word) = self.next_hop(now, destination, hit.hop.service())?;
+        F::table(&self.shared).set_hop(hit.index, hop);
+        Ok((hop, word))
+    }
+
+    #[cold]
+    #[allow(clippy::too_many_arguments)] // what a frame on its way is made of
+    fn wait<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        frame: B,
+        neighbour: u16,
+        word: Word,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
+        match self
+            .egress
+            .park(frame, neighbour, word, now.second, &self.counters)
+        {
+            Ok(()) => {
+                if let Some(solicitation) = self.shared.neighbours.solicit(neighbour, now.second) {
+                    let topology = &self.shared.topology;
+                    self.egress
+                        .solicit(&solicitation, topology, &self.counters, pool);
+                }
+            }
+            Err(reason) => {
+                self.counters.drop(reason);
+                self.counters.add_link(input, LinkCounter::Dropped, 1);
+                observer.dropped(reason);
+            }
+        }
+    }
+
+    #[cold]
+    fn unpark<P: Pool<Buffer = B>>(&mut self, now: Now, pool: &mut P) {
+        let Shared {
+            topology,
+            neighbours,
+            ..
+        } = &*self.shared;
+        self.egress
+            .unpark(now.second, topology, neighbours, &self.counters, pool);
+    }
+
+    /// One worker asks for all; once a second.
+    #[cold]
+    fn maintain_neighbours<P: Pool<Buffer = B>>(&mut self, now: Now, pool: &mut P) {
+        if self.upkeep.worker != 0 {
+            return;
+        }
+        let Self {
+            shared,
+            counters,
+            egress,
+            upkeep,
+            ..
+        } = self;
+        let all = shared.neighbours.capacity();
+        shared
+            .neighbours
+            .maintain(&mut upkeep.neighbours, all, now.second, |solicitation| {
+                egress.solicit(&solicitation, &shared.topology, counters, pool);
+            });
+    }
+}
+
+/// A SYN that opens a connection.
+#[inline(always)]
+const fn starts_anew(tcp_flags: u8) -> bool {
+    tcp_flags & (SYN | ACK) == SYN
+}
+
+/// The lane of a frame that could be parsed.
+#[inline(always)]
+fn lane_of<B: Buffer>(bytes: &[u8], frame: &B, parsed: &Parsed, link: &LinkConfig) -> Lane {
+    if bytes.first_chunk() != Some(&link.mac) {
+        return group_lane(bytes, parsed, link);
+    }
+    if !is_vlan(parsed.vlan, link) {
+        return Lane::Drop(Reason::WrongVlan);
+    }
+    if !frame.is_contiguous() {
+        return Lane::Drop(Reason::MultiSegment);
+    }
+    match (parsed.network, parsed.protocol) {
+        (Network::V4, TCP | UDP | SCTP) => Lane::V4,
+        (Network::V6, TCP | UDP | SCTP) => Lane::V6,
+        _ => Lane::Local,
+    }
+}
+
+/// Frames to a group are for us only as ARP or neighbour discovery; all other destinations are
+/// other machines'.
+#[cold]
+fn group_lane(bytes: &[u8], parsed: &Parsed, link: &LinkConfig) -> Lane {
+    let is_group = bytes.first().is_some_and(|first| first & 1 == 1);
+    let may_ask = parsed.network == Network::Arp
+        || parsed.network == Network::V6 && parsed.protocol == packet::parse::ICMPV6;
+    match (is_group, may_ask) {
+        (false, _) => Lane::Drop(Reason::OtherMac),
+        (true, true) if is_vlan(parsed.vlan, link) => Lane::Local,
+        (true, true) => Lane::Drop(Reason::WrongVlan),
+        (true, false) => Lane::Drop(Reason::NotForUs),
+    }
+}
+
+/// The CRC is computed anew after the rewrite: a corrupted packet must not leave with a right one.
+#[cold]
+fn is_sctp_valid(bytes: &[u8], parsed: &Parsed) -> bool {
+    bytes
+        .get(parsed.l4()..parsed.end())
+        .is_some_and(sctp::is_valid)
+}

@@ -1,0 +1,141 @@
+//! What all workers share: tables, links and options. Everything that changes in it is atomic.
+
+use std::sync::Arc;
+
+use hugepages::object::Backend;
+use hugepages::sync::Ordering;
+use hugepages::{Slab, TagLine};
+
+use crate::family::{Family, SPREAD, V4, V6};
+use crate::flow::{FlowTable, FlowView, Timeouts};
+use crate::neighbour::Neighbours;
+use crate::topology::Topology;
+
+/// Shared by every worker of a data plane.
+#[derive(Debug)]
+pub struct Shared {
+    /// Flows over IPv4.
+    pub v4: FlowTable<V4>,
+    /// Flows over IPv6.
+    pub v6: FlowTable<V6>,
+    /// Next hops.
+    pub neighbours: Neighbours,
+    /// Links and static routes.
+    pub topology: Arc<Topology>,
+    /// Open flows by backend.
+    pub open_flows: OpenFlows,
+    /// Choices from the settings.
+    pub options: Options,
+}
+
+impl Shared {
+    /// Tables on the heap, for tests and for programs without a region.
+    #[must_use]
+    pub fn heap(flows: usize, topology: Topology, options: Options) -> Self {
+        let seeds = [0x5851_f42d_4c95_7f2d, 0x1405_7b7e_f767_814f];
+        Self {
+            v4: FlowTable::heap(flows, seeds),
+            v6: FlowTable::heap(flows, seeds),
+            neighbours: Neighbours::new(Slab::heap(1024)),
+            topology: Arc::new(topology),
+            open_flows: OpenFlows::default(),
+            options,
+        }
+    }
+}
+
+/// How flows are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How a backend is chosen.
+    pub choice: Choice,
+    /// Seed of Maglev's tables and of the hash that indexes them.
+    pub maglev_seed: u64,
+    /// Ports that NodePorts come from, first and last: never used for masquerading.
+    pub nodeport_range: (u16, u16),
+    /// When flows are forgotten.
+    pub timeouts: Timeouts,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            choice: Choice::Maglev,
+            maglev_seed: 0,
+            nodeport_range: (30_000, 32_767),
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
+/// How a backend is chosen for a new flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// By the tuple's hash, consistently.
+    Maglev,
+    /// Uniformly at random.
+    Random,
+    /// The one of two random backends that has fewer open flows.
+    LeastConnections,
+}
+
+/// Counts of open flows, by a hash of the backend. Two backends in 65,536 that share a count are both
+/// taken for busier than they are, which evens out by itself.
+#[derive(Debug, Clone)]
+pub struct OpenFlows {
+    counts: Slab<TagLine>,
+}
+
+impl Default for OpenFlows {
+    fn default() -> Self {
+        Self {
+            counts: Slab::heap(4096),
+        }
+    }
+}
+
+impl OpenFlows {
+    /// A flow to this backend begins.
+    pub fn open(&self, backend: &Backend) {
+        // Relaxed: a count stands alone. A locked add, but only once a flow.
+        self.count(backend).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A flow to this backend ends.
+    pub fn close(&self, backend: &Backend) {
+        let count = self.count(backend);
+        // Never below zero: a count lost in a restart must not look like four billion flows.
+        let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    }
+
+    /// A listed flow ends.
+    pub fn close_flow<F: Family>(&self, flow: &FlowView<F>) {
+        self.close(&backend_of(flow));
+    }
+
+    /// Open flows to this backend.
+    #[must_use]
+    pub fn get(&self, backend: &Backend) -> u32 {
+        self.count(backend).load(Ordering::Relaxed)
+    }
+
+    fn count(&self, backend: &Backend) -> &hugepages::sync::AtomicU32 {
+        let bits = match backend.address {
+            std::net::IpAddr::V4(v4) => u64::from(v4.to_bits()),
+            std::net::IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 ^ (v6.to_bits() as u64),
+        };
+        let hash = (bits ^ u64::from(backend.port) << 48).wrapping_mul(SPREAD);
+        let at = (hash >> 32) as usize % (self.counts.len() * 16);
+        &self.counts[at / 16].0[at % 16]
+    }
+}
+
+/// The backend that a listed flow goes to.
+#[must_use]
+pub fn backend_of<F: Family>(flow: &FlowView<F>) -> Backend {
+    let tuple = F::tuple(&flow.translated);
+    Backend {
+        address: tuple.destination,
+        port: tuple.destination_port,
+    }
+}

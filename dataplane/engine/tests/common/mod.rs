@@ -1,0 +1,384 @@
+//! A gateway in memory: two links, a few services, frames in and out.
+#![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses its own part
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use engine::counters::{Counters, Total};
+use engine::flow::State;
+use engine::install::Installed;
+use engine::observe::Observe;
+use engine::publish::Publisher;
+use engine::shared::Options;
+use engine::slots::ServiceSlots;
+use engine::snapshot::Snapshot;
+use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::{Now, Pipeline, Reason, Shared};
+use hugepages::object::{
+    Action, Backend, BackendSet, Frontend, FrontendKind, NO_KEY, Network, NetworkRole, Object,
+    OnEndpointGone, Prefix, Protocol, Service, Why, service_key,
+};
+use hugepages::{Digest, Message, Slab};
+use packet::build::FrameSpec;
+use packet::memory::{HeapBuffer, HeapPool};
+use packet::parse::parse;
+use packet::tuple::{Tuple, words4, words6};
+use packet::{Buffer, Burst};
+
+pub const OUTSIDE: usize = 0;
+pub const PODS: usize = 1;
+pub const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const PODS_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 1, 1];
+pub const POD_MAC: [u8; 6] = [2, 0, 0, 0, 2, 1];
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+pub fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub fn prefix(text: &str) -> Prefix {
+    let (address, length) = text.split_once('/').unwrap();
+    Prefix {
+        address: ip(address),
+        length: length.parse().unwrap(),
+    }
+}
+
+pub fn topology() -> Topology {
+    let link = |name: &str, mac, addresses: &[&str]| LinkConfig {
+        name: name.into(),
+        mac,
+        vlan: None,
+        mtu: 1500,
+        addresses: addresses
+            .iter()
+            .map(|text| (prefix(text).address, prefix(text).length))
+            .collect(),
+    };
+    Topology {
+        links: vec![
+            link(
+                "outside",
+                OUTSIDE_MAC,
+                &["203.0.113.10/24", "2001:db8:1::10/64"],
+            ),
+            link("pods", PODS_MAC, &["100.96.2.1/24", "fd00:100:96:2::1/64"]),
+        ],
+        routes: vec![StaticRoute {
+            to: prefix("0.0.0.0/0"),
+            via: Some(ip("203.0.113.1")),
+            link: None,
+        }],
+    }
+}
+
+/// A service to install, in few words.
+#[derive(Clone)]
+pub struct Spec {
+    pub name: &'static str,
+    pub frontends: Vec<(SocketAddr, FrontendKind)>,
+    pub protocol: Protocol,
+    pub backends: Vec<SocketAddr>,
+    pub masquerade: bool,
+    pub otherwise: Why,
+}
+
+impl Spec {
+    pub fn new(name: &'static str, frontends: &[&str], backends: &[&str]) -> Self {
+        Self {
+            name,
+            frontends: frontends
+                .iter()
+                .map(|text| (at(text), FrontendKind::NodePort))
+                .collect(),
+            protocol: Protocol::Tcp,
+            backends: backends.iter().map(|text| at(text)).collect(),
+            masquerade: true,
+            otherwise: Why::NoEndpoint,
+        }
+    }
+
+    pub fn objects(&self) -> Vec<Object> {
+        let members = self
+            .backends
+            .iter()
+            .map(|backend| Backend {
+                address: backend.ip(),
+                port: backend.port(),
+            })
+            .collect::<Vec<_>>();
+        let key = service_key(self.name, "", self.protocol);
+        let mut objects = Vec::new();
+        let mut serving = NO_KEY;
+        let mut actions = [Action::Reject(self.otherwise); 3];
+        if !members.is_empty() {
+            let set = BackendSet::new(members);
+            serving = set.key;
+            actions = [false, true, self.masquerade].map(|masquerade| Action::Translate {
+                set: set.key,
+                masquerade,
+            });
+            objects.push(Object::BackendSet(set));
+        }
+        objects.push(Object::Service(Service {
+            key,
+            name: self.name.into(),
+            port_name: String::new(),
+            protocol: self.protocol,
+            serving,
+            on_endpoint_gone: OnEndpointGone::Keep,
+        }));
+        for (address, kind) in &self.frontends {
+            objects.push(Object::Frontend(Frontend {
+                address: address.ip(),
+                protocol: self.protocol,
+                port: address.port(),
+                service: key,
+                kind: *kind,
+                affinity_timeout: 0,
+                ranges: NO_KEY,
+                actions,
+            }));
+        }
+        objects
+    }
+}
+
+/// Networks that every test gateway knows.
+pub fn networks() -> Vec<Object> {
+    [
+        (NetworkRole::Pods, "100.96.0.0/16"),
+        (NetworkRole::Services, "100.64.0.0/13"),
+    ]
+    .map(|(role, text)| {
+        Object::Network(Network {
+            role,
+            prefix: prefix(text),
+        })
+    })
+    .to_vec()
+}
+
+/// What an observer saw last.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub dropped: Vec<Reason>,
+    pub answered: usize,
+}
+
+impl Observe for Seen {
+    fn dropped(&mut self, reason: Reason) {
+        self.dropped.push(reason);
+    }
+
+    fn answered(&mut self) {
+        self.answered += 1;
+    }
+}
+
+/// A gateway with any number of workers over one set of tables.
+pub struct Gateway {
+    pub shared: Arc<Shared>,
+    pub installed: Installed,
+    pub publisher: Publisher<Snapshot>,
+    pub workers: Vec<Pipeline<HeapBuffer>>,
+    pub pool: HeapPool,
+    pub seen: Seen,
+    pub second: u32,
+    generation: u64,
+}
+
+impl Gateway {
+    pub fn new(specs: &[Spec]) -> Self {
+        Self::with(specs, 1, 4096, Options::default())
+    }
+
+    pub fn with(specs: &[Spec], workers: usize, flows: usize, options: Options) -> Self {
+        let shared = Arc::new(Shared::heap(flows, topology(), options));
+        let slots = ServiceSlots::new(Slab::heap(64));
+        let installed = Installed::new(shared.topology.clone(), slots, options.maglev_seed);
+        let publisher = Publisher::new(installed.snapshot().clone());
+        let workers = (0..workers)
+            .map(|worker| {
+                let counters = Counters::heap(512);
+                let seed = 0x1234_5678_9abc_def1 + worker as u64;
+                Pipeline::new(
+                    shared.clone(),
+                    publisher.subscribe(),
+                    counters,
+                    worker,
+                    seed,
+                )
+            })
+            .collect();
+        let mut gateway = Self {
+            shared,
+            installed,
+            publisher,
+            workers,
+            pool: HeapPool::default(),
+            seen: Seen::default(),
+            second: 1000,
+            generation: 0,
+        };
+        gateway.install(specs);
+        for (link, address, mac) in [
+            (OUTSIDE, "203.0.113.1", CLIENT_MAC),
+            (OUTSIDE, "203.0.113.50", CLIENT_MAC),
+            (OUTSIDE, "203.0.113.51", CLIENT_MAC),
+            (OUTSIDE, "2001:db8:1::50", CLIENT_MAC),
+            (PODS, "100.96.2.2", POD_MAC),
+            (PODS, "100.96.2.6", POD_MAC),
+            (PODS, "fd00:100:96:2::2", POD_MAC),
+        ] {
+            let neighbours = &gateway.shared.neighbours;
+            neighbours
+                .index(link as u8, ip(address), gateway.second)
+                .unwrap();
+            neighbours.learn(link as u8, ip(address), mac, gateway.second);
+        }
+        gateway
+    }
+
+    /// Replaces everything installed by these services.
+    pub fn install(&mut self, specs: &[Spec]) -> bool {
+        let mut objects: Vec<Object> = specs.iter().flat_map(Spec::objects).collect();
+        objects.extend(networks());
+        objects.sort_by_key(Object::id);
+        objects.dedup();
+        self.generation += 1;
+        let generation = self.generation;
+        let digest = objects.iter().collect::<Digest>();
+        let changes = objects.len() as u64;
+        let begin = Message::Begin {
+            boot: 1,
+            generation,
+            full: true,
+        };
+        self.installed.handle(begin).unwrap();
+        for object in objects {
+            self.installed.handle(Message::Put(object)).unwrap();
+        }
+        let commit = Message::Commit {
+            boot: 1,
+            generation,
+            changes,
+            digest,
+        };
+        let installation = self.installed.handle(commit).unwrap().unwrap();
+        self.publisher.publish(self.installed.snapshot().clone());
+        !installation.changes.is_empty()
+    }
+
+    /// Puts one frame into a worker and returns what comes out: link and bytes.
+    pub fn put(&mut self, worker: usize, link: usize, bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+        let mut burst = Burst::new();
+        burst.push(HeapBuffer::from_bytes(bytes));
+        let now = Now {
+            second: self.second,
+        };
+        self.seen = Seen::default();
+        self.workers[worker].process(now, link, &mut burst, &mut self.pool, &mut self.seen);
+        self.collect(worker)
+    }
+
+    /// Lets a worker do its upkeep, and returns what comes out.
+    pub fn upkeep(&mut self, worker: usize) -> Vec<(usize, Vec<u8>)> {
+        let now = Now {
+            second: self.second,
+        };
+        self.workers[worker].upkeep(now, 1 << 20, &mut self.pool);
+        self.collect(worker)
+    }
+
+    fn collect(&mut self, worker: usize) -> Vec<(usize, Vec<u8>)> {
+        let mut sent = Vec::new();
+        for (link, output) in self.workers[worker].outputs() {
+            sent.extend(output.drain(..).map(|frame| (link, frame.bytes().to_vec())));
+        }
+        for (link, bytes) in &sent {
+            self.workers[worker].sent(*link, 1, bytes.len() as u64, 0);
+        }
+        sent
+    }
+
+    /// One frame in, exactly one out.
+    pub fn pass(&mut self, link: usize, bytes: &[u8]) -> (usize, Vec<u8>) {
+        let mut out = self.put(0, link, bytes);
+        assert_eq!(
+            out.len(),
+            1,
+            "one frame out; dropped: {:?}",
+            self.seen.dropped
+        );
+        out.remove(0)
+    }
+
+    /// Everything received or originated was sent, dropped, or waits.
+    pub fn assert_balanced(&self) {
+        for worker in &self.workers {
+            let counters = worker.counters();
+            let total = |total| counters.total(total);
+            let drops: u64 = Reason::ALL
+                .iter()
+                .map(|reason| counters.drops(*reason))
+                .sum();
+            let waiting = total(Total::Parked) - total(Total::Unparked);
+            assert_eq!(
+                total(Total::Received) + total(Total::Originated),
+                total(Total::Sent) + drops + waiting,
+                "received + originated = sent + drops + waiting"
+            );
+        }
+    }
+
+    pub fn states(&self) -> Vec<State> {
+        let v4 = self.shared.v4.flows().map(|flow| flow.state);
+        v4.chain(self.shared.v6.flows().map(|flow| flow.state))
+            .collect()
+    }
+}
+
+/// A frame from a client outside.
+pub fn from_client(mut spec: FrameSpec) -> Vec<u8> {
+    spec.source_mac = packet::ethernet::Mac(CLIENT_MAC);
+    spec.destination_mac = packet::ethernet::Mac(OUTSIDE_MAC);
+    spec.bytes().unwrap()
+}
+
+/// A frame from a pod.
+pub fn from_pod(mut spec: FrameSpec) -> Vec<u8> {
+    spec.source_mac = packet::ethernet::Mac(POD_MAC);
+    spec.destination_mac = packet::ethernet::Mac(PODS_MAC);
+    spec.bytes().unwrap()
+}
+
+/// The tuple of a frame with ports, after checking every checksum in it.
+pub fn tuple(bytes: &[u8]) -> Tuple {
+    use engine::family::{Family, V4, V6};
+    let parsed = parse(bytes).unwrap();
+    let tuple = match parsed.network {
+        packet::parse::Network::V4 => V4::tuple(&words4(bytes, &parsed)),
+        _ => V6::tuple(&words6(bytes, &parsed)),
+    };
+    let segment = &bytes[parsed.l4()..parsed.end()];
+    let sum = packet::checksum::pseudo(
+        tuple.source,
+        tuple.destination,
+        parsed.protocol,
+        segment.len(),
+    );
+    if parsed.protocol == packet::parse::SCTP {
+        assert!(packet::sctp::is_valid(segment));
+    } else {
+        assert_eq!(
+            packet::checksum::verify_l4(segment, sum.unwrap(), parsed.protocol),
+            packet::checksum::Checksum::Good
+        );
+    }
+    tuple
+}
