@@ -13,9 +13,11 @@
 //! ```
 
 pub mod convert;
+pub mod diff;
 pub mod index;
 pub mod model;
 pub mod policy;
+pub mod publish;
 pub mod source;
 pub mod warning;
 

@@ -48,4 +48,6 @@ pub fn judge(
 }
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod tests;

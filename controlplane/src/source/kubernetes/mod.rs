@@ -1,0 +1,94 @@
+//! A Kubernetes API server.
+//!
+//! One list-and-watch loop for each kind, on the client of the crate `kube` but not on its watcher,
+//! because three things must hold that the watcher of 5.0 does not give: a `410 Gone` as the status
+//! of a watch request leads to a new list; the wait between attempts grows while lists fail; and a
+//! server that accepts a request and says nothing is noticed.
+
+mod watch;
+
+use std::path::Path;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Request;
+use kube::{Client, Config};
+
+use crate::convert::{HEADLESS_LABEL, PROXY_NAME_LABEL};
+use crate::model::ObjectKind;
+
+use super::Events;
+use watch::{KindWatch, Timing};
+
+/// The API server cannot be reached as configured.
+#[derive(Debug, thiserror::Error)]
+#[error("source.kubeconfig: {0}")]
+pub struct Unusable(String);
+
+/// Starts watching on the current tokio runtime. The cluster need not be there yet.
+///
+/// # Errors
+///
+/// There are no usable credentials: neither the kubeconfig, nor, without one, the usual places or
+/// those inside a cluster.
+pub async fn spawn(
+    kubeconfig: Option<&Path>,
+    proxy_name: Option<&str>,
+    events: Events,
+) -> Result<(), Unusable> {
+    let client =
+        Client::try_from(config(kubeconfig).await?).map_err(|error| Unusable(error.to_string()))?;
+    start(client, proxy_name, events, Timing::default());
+    Ok(())
+}
+
+fn start(client: Client, proxy_name: Option<&str>, events: Events, timing: Timing) {
+    for kind in ObjectKind::ALL {
+        let (path, selector) = match kind {
+            ObjectKind::Service => ("/api/v1/services", Some(selector(proxy_name))),
+            ObjectKind::Slice => (
+                "/apis/discovery.k8s.io/v1/endpointslices",
+                Some(selector(proxy_name)),
+            ),
+            ObjectKind::Node => ("/api/v1/nodes", None),
+        };
+        let watch = KindWatch {
+            client: client.clone(),
+            kind,
+            request: Request::new(path),
+            selector,
+            events: events.clone(),
+            timing,
+        };
+        tokio::spawn(watch.run());
+    }
+}
+
+/// Objects of ours alone: an object whose label comes or goes appears or disappears.
+fn selector(proxy_name: Option<&str>) -> String {
+    match proxy_name {
+        None => format!("!{HEADLESS_LABEL},!{PROXY_NAME_LABEL}"),
+        Some(name) => format!("!{HEADLESS_LABEL},{PROXY_NAME_LABEL}={name}"),
+    }
+}
+
+async fn config(kubeconfig: Option<&Path>) -> Result<Config, Unusable> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let unusable = |error| Unusable(format!("{} cannot be used: {error}", path.display()));
+            let kubeconfig = Kubeconfig::read_from(path).map_err(unusable)?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(unusable)?
+        }
+        None => Config::infer().await.map_err(|error| {
+            Unusable(format!(
+                "there are no credentials in the usual places: {error}"
+            ))
+        })?,
+    };
+    config.connect_timeout = Some(Timing::default().start);
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests;
