@@ -128,16 +128,17 @@ TEXT
 
 # --- the network -------------------------------------------------------------------------------
 
-# A veth pair with the offloads off at both ends. veth leaves checksums and segmentation to
+# A veth pair, up, with the offloads off at both ends: wire NAMESPACE DEVICE NAMESPACE DEVICE. veth leaves checksums and segmentation to
 # hardware that does not exist; a program that reads raw frames would see neither done.
 wire() {
-    local space=$1 device=$2 peer_space=$3 peer=$4 end
-    ip -n "$space" link add "$device" type veth peer name "$peer" netns "$peer_space"
-    for end in "$space $device" "$peer_space $peer"; do
-        set -- $end
-        ip netns exec "$1" ethtool -K "$2" rx off tx off sg off tso off gso off gro off >/dev/null
-        ip -n "$1" link set "$2" up
-    done
+    ip -n "$1" link add "$2" type veth peer name "$4" netns "$3"
+    wire_end "$1" "$2"
+    wire_end "$3" "$4"
+}
+
+wire_end() {
+    ip netns exec "$1" ethtool -K "$2" rx off tx off sg off tso off gso off gro off >/dev/null
+    ip -n "$1" link set "$2" up
 }
 
 # A pod: its address alone, everything else through the gateway.
@@ -346,7 +347,9 @@ demo() {
 }
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "The demo makes network namespaces and needs root: run 'sudo make demo'." >&2
+    echo "The demo makes network namespaces and needs root. With cargo in your own home, run:" >&2
+    # shellcheck disable=SC2016 # to be expanded by whoever runs it
+    echo '  sudo env PATH="$PATH" HOME="$HOME" make demo' >&2
     exit 1
 fi
 trap 'exit 130' INT
@@ -358,8 +361,8 @@ case ${1:-} in
     demo
     ;;
 stop)
-    [ -n "${2:-}" ] && [ -d "/tmp/portgate-demo-$2" ] || fail "usage: ci/demo.sh stop ID"
-    name_things "$2"
+    name_things "${2:-}"
+    [ -d "$home" ] || fail "no demo with the id '${2:-}' is running (usage: ci/demo.sh stop ID)"
     clean_up
     ;;
 *)

@@ -33,14 +33,14 @@ missing() {
 # Debian's nginx starts a server when it is installed; the tests and the demo only want the
 # program. An existing policy is the administrator's and is left alone.
 without_services() {
-    local policy=/usr/sbin/policy-rc.d
+    policy=/usr/sbin/policy-rc.d
     if [ -e "$policy" ]; then
         "$@"
         return
     fi
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod +x "$policy"
-    trap "rm -f $policy" EXIT
+    trap 'rm -f "$policy"' EXIT
     "$@"
     rm -f "$policy"
     trap - EXIT

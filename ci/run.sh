@@ -75,7 +75,9 @@ all() {
 
 need_root() {
     [ "$(id -u)" -eq 0 ] && return
-    echo "ci/run.sh: root is needed: $1; run it with sudo." >&2
+    echo "ci/run.sh: root is needed: $1. With cargo in your own home, run:" >&2
+    # shellcheck disable=SC2016 # to be expanded by whoever runs it
+    echo '  sudo env PATH="$PATH" HOME="$HOME" make test' >&2
     exit 1
 }
 

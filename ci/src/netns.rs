@@ -46,7 +46,7 @@ pub enum Offloads {
 pub fn require_root() {
     assert!(
         Uid::effective().is_root(),
-        "end-to-end tests make network namespaces and need root: run `sudo make test`"
+        "end-to-end tests make network namespaces and need root"
     );
 }
 
