@@ -128,8 +128,9 @@ TEXT
 
 # --- the network -------------------------------------------------------------------------------
 
-# A veth pair, up, with the offloads off at both ends: wire NAMESPACE DEVICE NAMESPACE DEVICE. veth leaves checksums and segmentation to
-# hardware that does not exist; a program that reads raw frames would see neither done.
+# A veth pair, up, with the offloads off at both ends: wire NAMESPACE DEVICE NAMESPACE DEVICE.
+# veth leaves checksums and segmentation to hardware that does not exist; a program that reads raw
+# frames would see neither done.
 wire() {
     ip -n "$1" link add "$2" type veth peer name "$4" netns "$3"
     wire_end "$1" "$2"

@@ -72,7 +72,8 @@ pub fn run_tcp(port: u16) -> io::Result<Infallible> {
     Err(io::ErrorKind::Interrupted.into())
 }
 
-/// Answers every datagram to UDP `port` of `namespace` with `name`, a space and the datagram.
+/// Answers every datagram to UDP `port` of `namespace` with `name`, the sender's address as it is
+/// seen here, and the datagram, with spaces between.
 ///
 /// # Panics
 /// If the port cannot be had.
@@ -82,14 +83,15 @@ pub fn udp(namespace: &Namespace, port: u16, name: &str) -> Server {
     socket
         .set_read_timeout(Some(Duration::from_millis(GLANCE.into())))
         .unwrap_or_else(|error| panic!("cannot set a timeout: {error}"));
-    let greeting = format!("{name} ").into_bytes();
+    let name = name.to_owned();
     Server::spawn(move |stop| {
         let mut buffer = vec![0; 65536];
         while !stop.load(Ordering::Relaxed) {
             let Ok((length, from)) = socket.recv_from(&mut buffer) else {
                 continue;
             };
-            let answer = [&greeting, &buffer[..length]].concat();
+            let greeting = format!("{name} {} ", from.ip().to_canonical());
+            let answer = [greeting.as_bytes(), &buffer[..length]].concat();
             // A client that is gone is none of the server's business.
             let _ = socket.send_to(&answer, from);
         }

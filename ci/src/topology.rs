@@ -156,7 +156,7 @@ impl Topology {
     }
 
     /// Starts the echo servers, TCP and UDP, in the `index`th pod; datagrams come back with
-    /// `pod-<index>` and a space in front.
+    /// `pod-<index>`, the sender's address and spaces in front.
     pub fn start_echo(&self, index: usize) -> [echo::Server; 2] {
         let pod = self.pod(index);
         [
@@ -183,13 +183,17 @@ impl Topology {
 
     /// Applies the Service `mynginx` with the pods of these indexes as its endpoints.
     pub fn apply(&self, pods: &[usize]) {
-        let service = self.service();
+        self.apply_as(&self.service(), pods);
+    }
+
+    /// Applies a Service with the pods of these indexes as its endpoints.
+    pub fn apply_as(&self, service: &Service, pods: &[usize]) {
         let addresses: Vec<_> = pods
             .iter()
             .flat_map(|index| self.pod_addresses(*index))
             .collect();
-        self.manifests.apply(&service);
-        self.manifests.endpoints(&service, &addresses);
+        self.manifests.apply(service);
+        self.manifests.endpoints(service, &addresses);
     }
 
     /// The gateway's configuration file.

@@ -5,8 +5,11 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use ci::dial;
+use ci::manifests::Service;
 use ci::netns::Namespace;
-use ci::topology::{CLIENT_V4, CLIENT_V6, CLUSTER, ECHO, ECHO_NODE_PORT, OUTSIDE, Plan, Topology};
+use ci::topology::{
+    CLIENT_V4, CLIENT_V6, CLUSTER, ECHO, ECHO_NODE_PORT, INSIDE, OUTSIDE, Plan, Topology,
+};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -27,6 +30,12 @@ fn ask(namespace: &Namespace, from: IpAddr, to: SocketAddr) -> String {
     String::from_utf8(answer).expect("text")
 }
 
+/// The client's own part of an answer.
+fn last_word(answer: &[u8]) -> String {
+    let text = String::from_utf8_lossy(answer);
+    text.rsplit(' ').next().unwrap_or_default().to_owned()
+}
+
 /// Both NodePort and ClusterIP of the echo service with a client address of the same family.
 fn ways_in() -> [(IpAddr, SocketAddr); 4] {
     [
@@ -38,18 +47,42 @@ fn ways_in() -> [(IpAddr, SocketAddr); 4] {
 }
 
 #[test]
-fn datagrams_reach_the_pod_over_nodeport_and_clusterip_in_both_families() {
+fn datagrams_reach_the_pod_masqueraded_from_outside_and_as_they_are_from_a_pod() {
     let net = Topology::new(Plan::default());
     let _echo = net.start_echo(0);
     net.apply(&[0]);
     let _gateway = net.start_gateway();
     for (from, to) in ways_in() {
-        assert_eq!(ask(&net.client, from, to), "pod-0 hello");
+        let seen = if to.is_ipv4() { INSIDE[0] } else { INSIDE[1] };
+        assert_eq!(
+            ask(&net.client, from, to),
+            format!("pod-0 {seen} hello"),
+            "to {to}"
+        );
     }
     for (from, to) in net.pod_addresses(1).into_iter().zip(CLUSTER) {
+        let answer = ask(net.pod(1), from, SocketAddr::new(to, ECHO));
+        assert_eq!(answer, format!("pod-0 {from} hello"), "to {to}");
+    }
+}
+
+#[test]
+fn traffic_policy_local_keeps_the_clients_address() {
+    let net = Topology::new(Plan::default());
+    let _echo = net.start_echo(0);
+    net.apply_as(
+        &Service {
+            local: true,
+            ..net.service()
+        },
+        &[0],
+    );
+    let _gateway = net.start_gateway();
+    for (from, to) in &ways_in()[..2] {
         assert_eq!(
-            ask(net.pod(1), from, SocketAddr::new(to, ECHO)),
-            "pod-0 hello"
+            ask(&net.client, *from, *to),
+            format!("pod-0 {from} hello"),
+            "to {to}"
         );
     }
 }
@@ -87,10 +120,10 @@ fn datagrams_that_come_before_the_pod_is_resolved_are_not_lost() {
             let length = length.unwrap_or_else(|error| {
                 panic!("{number} of {BURST} first datagrams to {to} came back: {error}")
             });
-            answers.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+            answers.push(last_word(&buffer[..length]));
         }
         answers.sort();
-        let expected: Vec<_> = (0..BURST).map(|number| format!("pod-0 {number}")).collect();
+        let expected: Vec<_> = (0..BURST).map(|number| format!("{number}")).collect();
         assert_eq!(answers, expected);
     }
 }
@@ -121,7 +154,7 @@ fn replies_for_two_clients_with_the_same_source_port_are_not_mixed_up() {
                 let mut buffer = [0; 64];
                 let length = socket.recv(&mut buffer).expect("an answer");
                 let answer = String::from_utf8_lossy(&buffer[..length]);
-                assert_eq!(answer, format!("pod-0 {question}"));
+                assert!(answer.ends_with(question), "{answer:?} to {question:?}");
             }
             for (stream, question) in streams.iter_mut().zip(&questions) {
                 assert_eq!(&exchange(stream, question), question);

@@ -57,14 +57,14 @@ fn ten_thousand_connections_are_held_at_once() {
 }
 
 #[test]
-fn datagrams_come_back_with_the_name_of_the_server() {
+fn datagrams_come_back_with_the_servers_name_and_the_senders_address() {
     let (near, far) = pair();
     let _server = echo::udp(&far, 7, "far");
     let from = SocketAddr::new(NEAR[1], 4000);
     let socket = dial::udp(&near, from, SocketAddr::new(FAR, 7), PATIENCE).expect("a socket");
     assert_eq!(
         dial::ask(&socket, b"hello").expect("an answer"),
-        b"far hello"
+        b"far 10.9.0.3 hello"
     );
 }
 
