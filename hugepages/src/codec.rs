@@ -14,5 +14,6 @@ pub use check::validate;
 pub use decode::decode_reply;
 pub use encode::{encode, encode_object, encode_reply, for_each_record};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

@@ -63,7 +63,8 @@ fn hash(object: &Object) -> u128 {
     hash.digest128()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::arbitrary;

@@ -207,6 +207,7 @@ impl Rewrite<'_> {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 #[path = "journal_tests.rs"]
 mod tests;

@@ -315,7 +315,8 @@ fn digest(geometry: &Geometry) -> u64 {
     hash.digest()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use proptest::prelude::*;
@@ -354,13 +355,13 @@ mod tests {
             let mut end = 0;
             for section in Section::ALL {
                 let bytes = layout.bytes(section);
-                prop_assert!(bytes.start >= end && bytes.start % 64 == 0);
+                prop_assert!(bytes.start >= end && bytes.start.is_multiple_of(64));
                 if section.is_flow_table() {
                     prop_assert_eq!(bytes.start % (2 << 20), 0);
                 }
                 end = bytes.end;
             }
-            prop_assert!(layout.total() >= end && layout.total() % (2 << 20) == 0);
+            prop_assert!(layout.total() >= end && layout.total().is_multiple_of(2 << 20));
             prop_assert!(
                 layout.lines(Section::FlowEntriesV4) == 16 * layout.lines(Section::FlowBucketsV4)
             );

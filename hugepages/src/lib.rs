@@ -8,6 +8,7 @@
 pub mod codec;
 pub mod cursor;
 pub mod digest;
+#[cfg_attr(loom, allow(dead_code))]
 pub mod header;
 pub mod journal;
 pub mod layout;
@@ -21,10 +22,12 @@ pub mod region;
 pub mod ring;
 mod seqlock;
 #[allow(unsafe_code)]
+#[cfg_attr(loom, allow(dead_code))]
 pub mod slab;
 pub mod sync;
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod arbitrary;
 
 pub use digest::Digest;

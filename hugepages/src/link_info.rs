@@ -96,7 +96,10 @@ fn words(lines: &[Line]) -> impl Iterator<Item = &AtomicU64> + Clone {
 /// The text in `BYTES` bytes, cut between characters, as words.
 fn text<const BYTES: usize>(text: &str) -> Vec<u64> {
     let mut bytes = [0; BYTES];
-    let end = text.floor_char_boundary(BYTES);
+    let end = (0..=BYTES.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0);
     bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
     let word = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk);
     bytes.as_chunks().0.iter().map(word).collect()
@@ -112,7 +115,8 @@ fn string(words: &[u64]) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::slab::Slab;

@@ -344,7 +344,8 @@ pub(crate) fn record<T: IntoBytes + Immutable>(kind: RecordKind, key: u64, body:
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

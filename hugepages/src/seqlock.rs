@@ -57,7 +57,8 @@ pub(crate) fn read<'a, const N: usize>(
     None
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -74,9 +75,10 @@ mod tests {
     }
 }
 
-/// Run: see `ring_loom.rs`. It fails when any one of the orderings above is weakened to Relaxed, or
+/// Run: see `ring_loom.rs`. It fails when the first load or the last store is weakened to Relaxed, or
 /// either fence is left out.
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 mod loom_tests {
     use super::*;
     use crate::sync::Arc;

@@ -245,6 +245,7 @@ fn store(word: &AtomicU64, value: u64, ordering: Ordering) {
     word.store(value, ordering);
 }
 
-#[cfg(all(test, loom))]
+#[cfg(test)]
+#[cfg(loom)]
 #[path = "log_loom.rs"]
 mod loom_tests;

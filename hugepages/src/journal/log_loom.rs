@@ -2,7 +2,8 @@
 //! two words, for the number of interleavings grows with their power.
 //!
 //! Run: see `ring_loom.rs`.
-//! MUTATIONS
+//! Each of the six orderings of `log.rs` (two pairs of store and load, one pair of fences), weakened
+//! to Relaxed or left out one at a time, makes one of the two models fail.
 
 use loom::thread;
 
