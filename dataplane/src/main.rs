@@ -1,2 +1,49 @@
-//! Placeholder.
-fn main() {}
+//! `portgate-dataplane`: forwards packets by what the control plane has installed.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Forward packets to Kubernetes Services' endpoints.
+///
+/// Reads links, routes, workers and the region from the configuration; which Services there are, it is
+/// told by portgate-controlplane through the region. Prints one line beginning with
+/// "portgate-dataplane ready" when it forwards. SIGTERM and SIGINT end it; flows stay in the
+/// region for the next start.
+///
+/// Exit status: 0 ended by a signal, 1 failed at run time, 2 wrong use or configuration.
+#[derive(Debug, Parser)]
+#[command(name = "portgate-dataplane", version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = settings::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Check the configuration and end: status 0 if it is right, 2 if not.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_log();
+    match portgate_dataplane::run(&arguments.config, arguments.check) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("portgate-dataplane: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// Logs go to standard error: standard output has the ready line alone.
+fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+}

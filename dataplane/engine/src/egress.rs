@@ -55,6 +55,10 @@ impl<B: Buffer> Egress<B> {
         self.outputs.iter_mut().enumerate()
     }
 
+    pub(crate) fn output(&mut self, link: usize) -> Option<&mut Output<B>> {
+        self.outputs.get_mut(link)
+    }
+
     pub(crate) fn has_parked(&self) -> bool {
         !self.parked.is_empty()
     }

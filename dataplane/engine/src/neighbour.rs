@@ -231,6 +231,15 @@ impl Neighbours {
         Some((word.link(), address_of(words)))
     }
 
+    /// Forgets everything, in a way that flows notice. Only while no worker runs.
+    pub fn clear(&self) {
+        for line in self.lines.iter() {
+            let generation = (line.0[0].load(Ordering::Relaxed) >> 4).wrapping_add(1) & 0xff;
+            store_state(&line.0[0], generation << 4 | FREE);
+            line.0[4].store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Number of slots.
     #[must_use]
     pub fn capacity(&self) -> usize {

@@ -227,6 +227,17 @@ impl<B: Buffer> Pipeline<B> {
         self.egress.outputs()
     }
 
+    /// Frames to be sent by one link.
+    pub fn output(&mut self, link: usize) -> Option<&mut Output<B>> {
+        self.egress.output(link)
+    }
+
+    /// Takes back the counting of frames that were taken for sending and could not be sent after all.
+    pub fn unsent(&self, frames: u64) {
+        self.counters.add(Total::Sent, frames.wrapping_neg());
+        self.counters.drop_many(Reason::TxFull, frames);
+    }
+
     /// Counts frames that link `link` took, and those it had no room for.
     pub fn sent(&self, link: usize, frames: u64, bytes: u64, refused: u64) {
         self.counters.add(Total::Sent, frames);

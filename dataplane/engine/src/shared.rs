@@ -108,6 +108,11 @@ impl OpenFlows {
         let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
     }
 
+    /// A listed flow is open (counted after a restart).
+    pub fn open_flow<F: Family>(&self, flow: &FlowView<F>) {
+        self.open(&backend_of(flow));
+    }
+
     /// A listed flow ends.
     pub fn close_flow<F: Family>(&self, flow: &FlowView<F>) {
         self.close(&backend_of(flow));

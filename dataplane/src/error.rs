@@ -1,0 +1,60 @@
+//! Why the process ends before it is told to.
+
+use std::path::PathBuf;
+
+/// A failure, said in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    /// The configuration is right, but not for a data plane on this machine.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The region cannot be had.
+    #[error("region {}: {source}", path.display())]
+    Region {
+        /// `region.path`.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: hugepages::region::RegionError,
+    },
+    /// DPDK refuses something.
+    #[error(transparent)]
+    Dpdk(#[from] dpdk::Error),
+    /// A link's device refuses something.
+    #[error("link {link}: {source}")]
+    Link {
+        /// Name of the link.
+        link: String,
+        /// What is wrong with it.
+        source: dpdk::Error,
+    },
+    /// Signals cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(std::io::Error),
+}
+
+impl Error {
+    /// 2 for what the configuration names wrongly, 1 for what fails at run time.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) | Self::Unsuitable(_) => 2,
+            Self::Link { source, .. } => match source {
+                dpdk::Error::NoInterface { .. }
+                | dpdk::Error::InterfaceDown { .. }
+                | dpdk::Error::AlreadyOpen { .. }
+                | dpdk::Error::Mtu { .. }
+                | dpdk::Error::Device { .. } => 2,
+                _ => 1,
+            },
+            Self::Region { source, .. } => match source {
+                hugepages::region::RegionError::InUse { .. }
+                | hugepages::region::RegionError::NoSpace { .. } => 1,
+                _ => 2,
+            },
+            Self::Dpdk(_) | Self::Signals(_) => 1,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Frames for a link whose device has fewer tx queues than there are workers.
+//!
+//! Each link has, for each worker, either a tx queue of its own or a way to hand frames to
+//! the worker that has one. The handover is a bounded lock-free queue; a full one counts as a full
+//! device.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use crossbeam::queue::ArrayQueue;
+use dpdk::Mbuf;
+
+use crate::wiring::OpenLink;
+
+/// Frames that may be on their way from one worker to another, per link.
+const CAPACITY: usize = 1024;
+
+/// One link as one worker uses it.
+pub(crate) struct Side {
+    /// Index of the link.
+    pub(crate) link: usize,
+    /// Its queue pair; either half may be missing.
+    pub(crate) queue: Option<dpdk::Queue>,
+    /// To the worker that sends for those without a queue of their own; the sender itself takes
+    /// from it.
+    pub(crate) handover: Option<Arc<ArrayQueue<Mbuf>>>,
+    /// Whether this worker takes from `handover`.
+    pub(crate) is_sender: bool,
+}
+
+/// Deals the queues of every link out to the workers. Where a device has fewer queues than
+/// workers, they begin at another worker for each link, so that work is spread.
+pub(crate) fn deal(links: Vec<OpenLink>, workers: usize) -> Vec<Vec<Side>> {
+    let mut sides: Vec<Vec<Side>> = (0..workers).map(|_| Vec::new()).collect();
+    for (link, open) in links.into_iter().enumerate() {
+        let all_send = open.queues.iter().filter(|queue| queue.has_tx()).count() >= workers;
+        let handover = (!all_send).then(|| Arc::new(ArrayQueue::new(CAPACITY)));
+        let mut queues = open.queues.into_iter().map(Some).collect::<Vec<_>>();
+        queues.resize_with(workers, || None);
+        let mut has_sender = false;
+        for (at, queue) in queues.into_iter().enumerate() {
+            let sends = queue.as_ref().is_some_and(dpdk::Queue::has_tx);
+            let is_sender = sends && !has_sender && handover.is_some();
+            has_sender |= sends;
+            let side = Side {
+                link,
+                queue,
+                handover: handover.clone(),
+                is_sender,
+            };
+            sides[(at + link) % workers].push(side);
+        }
+    }
+    sides
+}
+
+impl Side {
+    /// Sends frames by the own queue, or hands them over; returns how many were taken, and leaves the
+    /// rest.
+    pub(crate) fn send<const N: usize>(&mut self, frames: &mut ArrayVec<Mbuf, N>) -> usize {
+        let before = frames.len();
+        match &mut self.queue {
+            Some(queue) if queue.has_tx() => {
+                // The device takes bursts; an output holds up to two.
+                let mut burst = packet::Burst::<Mbuf>::new();
+                while !frames.is_empty() {
+                    let count = frames.len().min(packet::BURST);
+                    burst.extend(frames.drain(..count));
+                    let sent = packet::Link::tx_burst(queue, &mut burst);
+                    if sent < count {
+                        // What is left goes back to the front, in order.
+                        let rest: ArrayVec<Mbuf, N> =
+                            burst.drain(..).chain(frames.drain(..)).collect();
+                        *frames = rest;
+                        break;
+                    }
+                }
+            }
+            _ => {
+                if let Some(handover) = &self.handover {
+                    while let Some(frame) = frames.pop_at(0) {
+                        if let Err(frame) = handover.push(frame) {
+                            frames.insert(0, frame);
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+        before - frames.len()
+    }
+
+    /// Sends what other workers have handed over. Those counted the frames as sent when they
+    /// handed them over; returns how many the device refused after all.
+    pub(crate) fn send_for_others(&mut self) -> u64 {
+        let (Some(handover), true) = (&self.handover, self.is_sender) else {
+            return 0;
+        };
+        if handover.is_empty() {
+            return 0;
+        }
+        let handover = handover.clone();
+        let mut burst = packet::Burst::<Mbuf>::new();
+        while !burst.is_full()
+            && let Some(frame) = handover.pop()
+        {
+            burst.push(frame);
+        }
+        if let Some(queue) = &mut self.queue {
+            packet::Link::tx_burst(queue, &mut burst);
+        }
+        let refused = burst.len() as u64;
+        Mbuf::free_bulk(&mut burst);
+        refused
+    }
+}

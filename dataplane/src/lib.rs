@@ -1,0 +1,17 @@
+//! The data-plane process: wiring, workers, updates, statistics.
+//!
+//! [`process`](mod@process) is the life of the process from settings to the last frame; it calls `wiring`
+//! (settings to DPDK and engine), starts a `worker` on each core, and then, on the main core, goes on with
+//! `update` (commands in, snapshots out) and `watch` (links and their troubles).
+#![forbid(unsafe_code)]
+
+mod error;
+mod handover;
+mod process;
+mod update;
+mod watch;
+mod wiring;
+mod worker;
+
+pub use error::Error;
+pub use process::run;

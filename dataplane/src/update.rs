@@ -1,0 +1,323 @@
+//! Commands in, snapshots out: the main core's part of an update.
+//!
+//! An update is decoded, staged and installed ([`Installed`]), written to the journal, published to the
+//! workers, and answered. UDP flows that lost their endpoint by it are removed by one pass over
+//! the tables as soon as no worker uses an older snapshot, so that none can come back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use engine::Shared;
+use engine::counters::{Counters, Total};
+use engine::family::Family;
+use engine::flow::FlowTable;
+use engine::install::{Installation, Installed};
+use engine::publish::Publisher;
+use engine::shared::backend_of;
+use engine::snapshot::Snapshot;
+use hugepages::codec::{Assembler, encode, encode_object, encode_reply};
+use hugepages::object::{Object, ObjectId};
+use hugepages::{
+    Consumer, Journal, JournalError, Message, Producer, Reason, Record, Region, RegionError, Reply,
+    State,
+};
+
+/// Records taken from the ring before the main core looks at other things again.
+const RECORDS_A_TURN: usize = 4096;
+
+/// The main core's side of the region.
+pub(crate) struct Updater {
+    region: Arc<Region>,
+    commands: Consumer,
+    replies: Producer,
+    journal: Journal,
+    assembler: Assembler,
+    installed: Installed,
+    publisher: Publisher<Snapshot>,
+    shared: Arc<Shared>,
+    /// The main core's own counters.
+    counters: Counters,
+    sweep_due: bool,
+    control_boot: u64,
+}
+
+impl Updater {
+    /// Attaches to the rings and installs what the journal of a region that was taken over holds.
+    pub(crate) fn new(
+        region: Arc<Region>,
+        mut installed: Installed,
+        shared: Arc<Shared>,
+        counters: Counters,
+    ) -> Result<Self, RegionError> {
+        let journal = region.journal()?;
+        let restored = restore(&journal, &mut installed);
+        match &restored {
+            Ok(0) => {}
+            Ok(objects) => {
+                let generation = installed.snapshot().generation;
+                tracing::info!(generation, objects, "services restored from the region");
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the region's journal is not usable: starting with no services");
+            }
+        }
+        let publisher = Publisher::new(installed.snapshot().clone());
+        let mut updater = Self {
+            commands: region.commands_consumer()?,
+            replies: region.replies_producer()?,
+            journal,
+            assembler: Assembler::new(),
+            installed,
+            publisher,
+            shared,
+            counters,
+            sweep_due: true,
+            control_boot: region.control_plane().boot,
+            region,
+        };
+        // What an earlier data plane left unread belongs to an update that it had begun.
+        updater.commands.clear();
+        if restored.is_err() {
+            updater.rewrite_journal();
+        }
+        updater.report();
+        updater.ask_for_replay(Reason::Started);
+        Ok(updater)
+    }
+
+    /// The workers' way to snapshots.
+    pub(crate) fn publisher(&self) -> &Publisher<Snapshot> {
+        &self.publisher
+    }
+
+    /// Generation installed now.
+    pub(crate) fn generation(&self) -> u64 {
+        self.installed.snapshot().generation
+    }
+
+    /// Takes what the command ring holds; true if there was anything.
+    pub(crate) fn poll(&mut self) -> bool {
+        self.notice_control_plane();
+        let mut taken = 0;
+        while taken < RECORDS_A_TURN {
+            match self.commands.pop() {
+                Ok(Some(record)) => {
+                    taken += 1;
+                    self.take(&record);
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "the command ring is broken: asking for everything anew");
+                    self.commands.clear();
+                    self.ask_for_replay(Reason::BrokenRing);
+                    break;
+                }
+            }
+        }
+        let in_use = self.publisher.reap();
+        if self.sweep_due && in_use == 0 {
+            self.sweep_due = false;
+            self.sweep();
+        }
+        taken > 0
+    }
+
+    /// A restarted control plane goes on where the ring's cursors stand, but never with the update that
+    /// its predecessor had begun.
+    fn notice_control_plane(&mut self) {
+        let boot = self.region.control_plane().boot;
+        if boot != self.control_boot {
+            self.control_boot = boot;
+            self.assembler.reset();
+            tracing::info!("control plane attached");
+        }
+    }
+
+    fn take(&mut self, record: &Record) {
+        match self.assembler.push(record) {
+            Ok(None) => {}
+            Ok(Some(message)) => self.handle(message),
+            Err(error) => {
+                tracing::warn!(%error, "a record is not understood: asking for everything anew");
+                self.ask_for_replay(Reason::BadRecord);
+            }
+        }
+    }
+
+    fn handle(&mut self, message: Message) {
+        let begun = Instant::now();
+        let generation = match &message {
+            Message::Commit { generation, .. } => Some(*generation),
+            _ => None,
+        };
+        match (self.installed.handle(message), generation) {
+            (Ok(Some(installation)), _) => self.publish(&installation, begun),
+            (Ok(None), _) => {}
+            (Err(reason), Some(generation)) => {
+                tracing::warn!(generation, %reason, "update refused");
+                self.reply(&Reply::Refused { generation, reason });
+            }
+            // Said once, at the Commit: there is no update to speak of before.
+            (Err(_), None) => {}
+        }
+    }
+
+    fn publish(&mut self, installation: &Installation, begun: Instant) {
+        if let Err(error) = self.write_journal(installation) {
+            tracing::error!(%error, "the installed state does not fit the region's journal: it \
+                             is served, but a restart will need the control plane");
+        }
+        self.publisher.publish(self.installed.snapshot().clone());
+        self.sweep_due |= installation.udp_endpoints_left;
+        self.report();
+        let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let (generation, digest) = (installation.generation, installation.digest);
+        self.reply(&Reply::Committed {
+            generation,
+            digest,
+            nanos,
+        });
+        tracing::debug!(
+            generation,
+            changes = installation.changes.len(),
+            nanos,
+            "update installed"
+        );
+    }
+
+    fn write_journal(&mut self, installation: &Installation) -> Result<(), JournalError> {
+        let mut records = Vec::new();
+        for change in &installation.changes {
+            encode(change, &mut records);
+        }
+        encode(&self.commit_record(), &mut records);
+        let written = self
+            .journal
+            .append(&records)
+            .and_then(|()| self.journal.commit());
+        match written {
+            Err(JournalError::Full { .. } | JournalError::Length { .. }) => {
+                self.journal.abort();
+                self.write_whole_journal()
+            }
+            other => other,
+        }
+    }
+
+    fn write_whole_journal(&mut self) -> Result<(), JournalError> {
+        let commit = self.commit_record();
+        let mut rewrite = self.journal.rewrite()?;
+        let mut records = Vec::new();
+        for object in self.installed.objects() {
+            records.clear();
+            encode_object(object, &mut records);
+            rewrite.append(&records)?;
+        }
+        records.clear();
+        encode(&commit, &mut records);
+        rewrite.append(&records)?;
+        rewrite.finish();
+        Ok(())
+    }
+
+    fn rewrite_journal(&mut self) {
+        if let Err(error) = self.write_whole_journal() {
+            tracing::error!(%error, "the region's journal cannot be written");
+        }
+    }
+
+    /// Marks the end of an update in the journal.
+    fn commit_record(&self) -> Message {
+        Message::Commit {
+            boot: self.region.boot(),
+            generation: self.installed.snapshot().generation,
+            changes: 0,
+            digest: self.installed.digest(),
+        }
+    }
+
+    fn report(&self) {
+        let generation = self.installed.snapshot().generation;
+        self.region.report(State {
+            generation,
+            digest: self.installed.digest(),
+        });
+    }
+
+    fn ask_for_replay(&mut self, reason: Reason) {
+        self.assembler.reset();
+        self.reply(&Reply::Replay { reason });
+    }
+
+    /// A full ring means that nobody reads: a control plane that comes back starts over anyway.
+    fn reply(&mut self, reply: &Reply) {
+        if self.replies.push_all(&[encode_reply(reply)]) == 0 {
+            tracing::debug!(?reply, "nobody reads replies");
+        }
+    }
+
+    /// Removes UDP flows whose endpoint does not serve any more.
+    fn sweep(&mut self) {
+        let begun = Instant::now();
+        let removed = self.sweep_table(&self.shared.v4) + self.sweep_table(&self.shared.v6);
+        self.counters.add(Total::FlowsRemoved, removed);
+        if removed > 0 {
+            let micros = begun.elapsed().as_micros();
+            tracing::info!(
+                removed,
+                micros,
+                "UDP flows to endpoints that left were removed"
+            );
+        }
+    }
+
+    fn sweep_table<F: Family>(&self, table: &FlowTable<F>) -> u64 {
+        let mut removed = 0;
+        for flow in table.flows() {
+            let (_, _, protocol) = F::split(&flow.forward);
+            if protocol == packet::parse::UDP
+                && self.installed.is_stale(flow.service, &backend_of(&flow))
+                && table.remove(flow.index)
+            {
+                self.shared.open_flows.close_flow(&flow);
+                removed += 1;
+            }
+        }
+        removed
+    }
+}
+
+/// Why a journal cannot be restored.
+#[derive(Debug, thiserror::Error)]
+enum RestoreError {
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Record(#[from] hugepages::RecordError),
+    #[error(transparent)]
+    State(#[from] Reason),
+}
+
+/// Installs the journal's last committed state; returns its number of objects.
+fn restore(journal: &Journal, installed: &mut Installed) -> Result<usize, RestoreError> {
+    let mut objects: HashMap<ObjectId, Object> = HashMap::new();
+    let mut generation = 0;
+    let mut assembler = Assembler::new();
+    for record in journal.replay() {
+        match assembler.push(&record?)? {
+            Some(Message::Put(object)) => drop(objects.insert(object.id(), object)),
+            Some(Message::Delete(id)) => drop(objects.remove(&id)),
+            Some(Message::Commit {
+                generation: committed,
+                ..
+            }) => generation = committed,
+            Some(Message::Begin { .. }) | None => {}
+        }
+    }
+    let count = objects.len();
+    if generation > 0 {
+        installed.restore(generation, objects.into_values())?;
+    }
+    Ok(count)
+}

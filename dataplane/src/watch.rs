@@ -1,0 +1,218 @@
+//! Watching the links: what the region says of them, and warnings about what goes wrong there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dpdk::Port;
+use engine::counters::{Counters, LinkCounter};
+use hugepages::{LinkInfo, Region};
+
+/// Between two looks.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Between two warnings of one kind about one link.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// One link under watch.
+pub(crate) struct WatchedLink {
+    pub(crate) port: Port,
+    pub(crate) info: LinkInfo,
+    /// Name of the kernel's interface behind it, if there is one.
+    pub(crate) interface: Option<String>,
+}
+
+/// All links under watch.
+pub(crate) struct Watch {
+    region: Arc<Region>,
+    links: Vec<Watched>,
+    /// Every worker's counters.
+    counters: Vec<Counters>,
+    last: Option<Instant>,
+}
+
+struct Watched {
+    link: WatchedLink,
+    unfinished: Trouble,
+    truncated: Trouble,
+    replaced: bool,
+    /// Frames that the interface received and the device did not deliver, as of the last look.
+    undelivered: u64,
+    /// What the interface had counted before the device was opened.
+    base: u64,
+}
+
+#[derive(Default)]
+struct Trouble {
+    seen: u64,
+    warned: Option<Instant>,
+}
+
+impl Trouble {
+    /// What a taken-over region has counted before is no news.
+    fn start(counters: &[Counters], link: usize, counter: LinkCounter) -> Self {
+        let seen = counters
+            .iter()
+            .map(|counters| counters.link(link, counter))
+            .sum();
+        Self { seen, warned: None }
+    }
+
+    /// How many more there are since the last warning, if it is time for one.
+    fn news(&mut self, total: u64, now: Instant) -> Option<u64> {
+        let is_quiet = self.warned.is_some_and(|warned| now - warned < QUIET);
+        if total <= self.seen || is_quiet {
+            return None;
+        }
+        let news = total - self.seen;
+        self.seen = total;
+        self.warned = Some(now);
+        Some(news)
+    }
+}
+
+impl Watch {
+    pub(crate) fn new(
+        region: Arc<Region>,
+        links: Vec<WatchedLink>,
+        counters: Vec<Counters>,
+    ) -> Self {
+        let links = links
+            .into_iter()
+            .enumerate()
+            .map(|(at, link)| Watched {
+                unfinished: Trouble::start(&counters, at, LinkCounter::UnfinishedChecksums),
+                truncated: Trouble::start(&counters, at, LinkCounter::Truncated),
+                replaced: false,
+                undelivered: 0,
+                base: interface_frames(&link.port).saturating_sub(link.port.stats().rx_frames),
+                link,
+            })
+            .collect();
+        let mut watch = Self {
+            region,
+            links,
+            counters,
+            last: None,
+        };
+        watch.look();
+        watch
+    }
+
+    /// Looks when it is time to.
+    pub(crate) fn poll(&mut self) {
+        if self.last.is_none_or(|last| last.elapsed() >= PERIOD) {
+            self.look();
+        }
+    }
+
+    fn look(&mut self) {
+        let now = Instant::now();
+        self.last = Some(now);
+        for (at, watched) in self.links.iter_mut().enumerate() {
+            let sum = |counter| -> u64 {
+                self.counters
+                    .iter()
+                    .map(|counters| counters.link(at, counter))
+                    .sum()
+            };
+            watched.update_info();
+            watched.link.info.write(&self.region.link(at as u16));
+            let name = &watched.link.info.name;
+            let device = &watched.link.info.device;
+            if let Some(news) = watched
+                .unfinished
+                .news(sum(LinkCounter::UnfinishedChecksums), now)
+            {
+                tracing::warn!(
+                    link = name,
+                    device,
+                    frames = news,
+                    "frames arrive on link {name} ({device}) with unfinished TCP or UDP checksums, \
+                     left to hardware that is not there, and are dropped: on the machine or \
+                     namespace that sends them run `ethtool -K <interface> tx off`"
+                );
+            }
+            if let Some(news) = watched.truncated.news(sum(LinkCounter::Truncated), now) {
+                let interface = watched.link.interface.as_deref().unwrap_or("<interface>");
+                tracing::warn!(
+                    link = name,
+                    device,
+                    frames = news,
+                    "frames arrive on link {name} ({device}) longer than its buffers, cut short, \
+                     and are dropped: run `ethtool -K {interface} gro off lro off` here and \
+                     `ethtool -K <interface> tso off gso off` where they are sent"
+                );
+            }
+        }
+    }
+}
+
+impl Watched {
+    fn update_info(&mut self) {
+        let status = self.link.port.link();
+        let stats = self.link.port.stats();
+        let name = &self.link.info.name;
+        if status.up != self.link.info.up {
+            tracing::warn!(
+                link = name,
+                up = status.up,
+                "link {name} is {}",
+                up_or_down(status.up)
+            );
+        }
+        if status.replaced && !self.replaced {
+            let device = &self.link.info.device;
+            tracing::error!(
+                link = name,
+                "the interface of link {name} ({device}) was removed or made anew: restart the \
+                 data plane to open it again"
+            );
+        }
+        self.replaced = status.replaced;
+        self.link.info.up = status.up;
+        self.link.info.speed_mbps = status.speed_mbps.unwrap_or(0);
+        self.link.info.missed = stats.rx_missed + self.undelivered(stats.rx_frames);
+    }
+
+    /// AF_PACKET does not count what its ring had no room for: the interface's own counter does,
+    /// minus what was delivered. Frames still in the ring look lost, so only what was missing at
+    /// two looks counts.
+    fn undelivered(&mut self, delivered: u64) -> u64 {
+        if !self.link.info.device.starts_with("af_packet:") {
+            return 0;
+        }
+        let received = interface_frames(&self.link.port).saturating_sub(self.base);
+        let missing = received.saturating_sub(delivered);
+        let settled = missing.min(self.undelivered);
+        self.undelivered = missing;
+        settled
+    }
+}
+
+/// Frames that the kernel's interface behind a port has received; 0 if there is none.
+fn interface_frames(port: &Port) -> u64 {
+    port.stats()
+        .interface
+        .map_or(0, |counters| counters.rx_packets)
+}
+
+const fn up_or_down(up: bool) -> &'static str {
+    if up { "up" } else { "down" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_is_told_at_once_then_at_most_every_half_minute_and_only_when_it_grows() {
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(trouble.news(0, at(0)), None);
+        assert_eq!(trouble.news(5, at(1)), Some(5));
+        assert_eq!(trouble.news(9, at(2)), None);
+        assert_eq!(trouble.news(9, at(32)), Some(4));
+        assert_eq!(trouble.news(9, at(99)), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! From settings to what DPDK and the engine take.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use dpdk::{Eal, EalConfig, LcorePlan, LogLevel, Mempool, Port, PortConfig, PortDevice, Queue};
+use engine::flow::Timeouts;
+use engine::shared::{Choice, Options};
+use engine::topology::{LinkConfig, StaticRoute, Topology};
+use hugepages::layout::Geometry;
+use hugepages::object::Prefix;
+use settings::{BackendChoice, Device, HugePages, Settings};
+
+use crate::Error;
+
+/// Descriptors of each device queue.
+const DESCRIPTORS: u16 = 1024;
+
+/// Buffers that a worker may have in hand besides those in device queues: bursts, parked frames, its
+/// mempool cache.
+const BUFFERS_PER_WORKER: u32 = 2048;
+
+/// Buffers in a worker's mempool cache (`RTE_MEMPOOL_CACHE_MAX_SIZE` is 512).
+const CACHE: u32 = 256;
+
+/// Links that a data plane can have: the engine's counters and neighbours know no more.
+const MAX_LINKS: usize = engine::counters::MAX_LINKS;
+
+/// The region's geometry: one more counter block than workers, for the main core.
+pub(crate) fn geometry(settings: &Settings) -> Geometry {
+    let links = settings.links.len() as u16;
+    let region = &settings.region;
+    Geometry::new(
+        settings.workers.count + 1,
+        links,
+        region.flows,
+        region.flows_v6,
+    )
+}
+
+/// What only a data plane demands of the settings.
+pub(crate) fn check(settings: &Settings) -> Result<(), Error> {
+    if settings.links.is_empty() {
+        return Err(Error::Unsuitable(
+            "[[links]] is empty: a data plane needs one link".into(),
+        ));
+    }
+    if settings.links.len() > MAX_LINKS {
+        let count = settings.links.len();
+        return Err(Error::Unsuitable(format!(
+            "[[links]]: {count} links, at most {MAX_LINKS}"
+        )));
+    }
+    Ok(())
+}
+
+/// Starts EAL: the main core first, then one lcore a worker.
+pub(crate) fn start_eal(settings: &Settings) -> Result<Eal, Error> {
+    let workers = &settings.workers;
+    let mut lcores = vec![LcorePlan { id: 0, cpu: None }];
+    for worker in 0..workers.count {
+        let cpu = workers.cores.get(usize::from(worker)).copied();
+        lcores.push(LcorePlan {
+            id: u32::from(worker) + 1,
+            cpu,
+        });
+    }
+    let pci_allow = settings.links.iter().filter_map(|link| match &link.device {
+        Device::Pci(address) => Some(address.clone()),
+        _ => None,
+    });
+    let config = EalConfig {
+        huge_pages: huge_pages(settings)?,
+        memory_mb: settings.region.packet_memory_mb,
+        lcores,
+        vdevs: Vec::new(),
+        pci_allow: pci_allow.collect(),
+        file_prefix: format!("portgate-{}", std::process::id()),
+        log_level: LogLevel::Warning,
+    };
+    Ok(Eal::init(&config)?)
+}
+
+/// Whether packet memory is to be on huge pages.
+fn huge_pages(settings: &Settings) -> Result<bool, Error> {
+    let wanted = u64::from(settings.region.packet_memory_mb);
+    let free = free_huge_mb(Path::new("/sys/kernel/mm/hugepages"));
+    match settings.region.huge_pages {
+        HugePages::Off => Ok(false),
+        HugePages::Auto if free >= wanted => Ok(true),
+        HugePages::Auto => {
+            tracing::info!(
+                free_mb = free,
+                wanted_mb = wanted,
+                "too few free huge pages: packet memory is on ordinary pages, which is slower"
+            );
+            Ok(false)
+        }
+        HugePages::Require if free >= wanted => Ok(true),
+        HugePages::Require => Err(Error::Unsuitable(format!(
+            "region.huge_pages = \"require\": {wanted} MiB of 2 MiB huge pages are needed and \
+             {free} MiB are free; reserve them (sysctl vm.nr_hugepages={}) or set \"auto\"",
+            wanted.div_ceil(2)
+        ))),
+    }
+}
+
+fn free_huge_mb(directory: &Path) -> u64 {
+    let file = directory.join("hugepages-2048kB/free_hugepages");
+    let pages = std::fs::read_to_string(file)
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    pages.unwrap_or(0) * 2
+}
+
+/// A link with its device open.
+pub(crate) struct OpenLink {
+    pub(crate) port: Port,
+    pub(crate) queues: Vec<Queue>,
+}
+
+/// Opens every link's device, with a queue pair for each worker if the device has so many.
+pub(crate) fn open_links(
+    eal: &Eal,
+    settings: &Settings,
+) -> Result<(Mempool, Vec<OpenLink>), Error> {
+    let workers = u32::from(settings.workers.count);
+    let mut data_room = 0;
+    for link in &settings.links {
+        let needed = device(&link.device).data_room(link.mtu);
+        data_room = data_room.max(needed.map_err(of_link(link))?);
+    }
+    let in_queues = settings.links.len() as u32 * workers * 2 * u32::from(DESCRIPTORS);
+    let count = in_queues + (workers + 1) * BUFFERS_PER_WORKER;
+    let pool = Mempool::new(eal, "frames", count, data_room, CACHE)?;
+    let mut open = Vec::new();
+    for link in &settings.links {
+        let config = PortConfig {
+            rx_queues: settings.workers.count,
+            tx_queues: settings.workers.count,
+            rx_descriptors: DESCRIPTORS,
+            tx_descriptors: DESCRIPTORS,
+            mtu: link.mtu,
+            mac: link.mac,
+            promiscuous: false,
+        };
+        let (port, queues) =
+            Port::open(eal, &device(&link.device), &config, &pool).map_err(of_link(link))?;
+        open.push(OpenLink { port, queues });
+    }
+    Ok((pool, open))
+}
+
+fn of_link(link: &settings::Link) -> impl FnOnce(dpdk::Error) -> Error + use<> {
+    let link = link.name.clone();
+    move |source| Error::Link { link, source }
+}
+
+fn device(device: &Device) -> PortDevice {
+    match device {
+        Device::AfPacket(interface) => PortDevice::AfPacket(interface.clone()),
+        Device::AfXdp(interface) => PortDevice::AfXdp(interface.clone()),
+        Device::Pci(address) => PortDevice::Pci(address.clone()),
+        Device::Vdev(arguments) => PortDevice::Vdev(arguments.clone()),
+    }
+}
+
+/// Links and routes for the engine, with what the devices turned out to have.
+pub(crate) fn topology(settings: &Settings, open: &[OpenLink]) -> Topology {
+    let links = settings
+        .links
+        .iter()
+        .zip(open)
+        .map(|(link, open)| LinkConfig {
+            name: link.name.clone(),
+            mac: link.mac.unwrap_or(open.port.info().mac),
+            vlan: link.vlan,
+            mtu: open.port.info().mtu.min(link.mtu),
+            addresses: link
+                .addresses
+                .iter()
+                .map(|net| (net.addr(), net.prefix_len()))
+                .collect(),
+        });
+    let index = |name: &str| settings.links.iter().position(|link| link.name == name);
+    let routes = settings.routes.iter().map(|route| StaticRoute {
+        to: Prefix {
+            address: route.to.network(),
+            length: route.to.prefix_len(),
+        },
+        via: route.via,
+        link: route.link.as_deref().and_then(index).map(|at| at as u8),
+    });
+    Topology {
+        links: links.collect(),
+        routes: routes.collect(),
+    }
+}
+
+/// The engine's options.
+pub(crate) fn options(settings: &Settings) -> Options {
+    Options {
+        choice: match settings.gateway.backend_choice {
+            BackendChoice::Maglev => Choice::Maglev,
+            BackendChoice::Random => Choice::Random,
+            BackendChoice::LeastConnections => Choice::LeastConnections,
+        },
+        maglev_seed: settings.gateway.maglev_seed,
+        nodeport_range: settings.gateway.nodeport_range,
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// A line about what a link got, for the log.
+pub(crate) fn describe(link: &settings::Link, open: &OpenLink) -> String {
+    let info = open.port.info();
+    let [a, b, c, d, e, f] = link.mac.unwrap_or(info.mac);
+    let addresses: Vec<String> = link
+        .addresses
+        .iter()
+        .map(|net| IpAddr::to_string(&net.addr()))
+        .collect();
+    format!(
+        "link {}: {} driver {} mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} mtu {} \
+         rx queues {} tx queues {} addresses {}",
+        link.name,
+        link.device,
+        info.driver,
+        info.mtu.min(link.mtu),
+        info.rx_queues,
+        info.tx_queues,
+        if addresses.is_empty() {
+            "none".into()
+        } else {
+            addresses.join(" ")
+        },
+    )
+}
