@@ -1,7 +1,27 @@
 //! The contract between the processes: region, header, rings, records, journal, counters.
 //!
-//! [`object`] says what the control plane tells the data plane; [`slab`] is how both see the
-//! region's memory.
+//! The control plane decides, the data plane looks up; this crate is all that they share. Both map
+//! one file, the [`Region`]; the operator's command maps it read-only. The layers, each knowing
+//! only those below it:
+//!
+//! | layer | modules | knows |
+//! |-------|---------|-------|
+//! | region | [`region`], [`header`], [`layout`] | files, locks, who is alive, where what lies |
+//! | state | [`journal`], [`digest`] | what is installed, whole after any kill |
+//! | talk | [`ring`], [`cursor`], [`message`], [`codec`] | commands one way, replies the other |
+//! | words | [`record`], [`object`], [`link_info`] | bytes and their meaning |
+//! | memory | [`slab`], [`sync`] | atomics in cache lines |
+//!
+//! Rules that hold everywhere:
+//!
+//! * The other process is not trusted to be correct. Everything that it writes is copied out, then
+//!   validated; what is impossible is a typed error, never a panic or a wrap.
+//! * Shared memory is atomics and nothing else, so no write of another process is undefined
+//!   behaviour here. Each ordering names its partner.
+//! * Either process may be killed between any two stores. Whatever must change together becomes
+//!   visible by one store.
+//!
+//! `unsafe` is confined to the mapping of the region and to slabs.
 
 #![deny(unsafe_code)]
 
@@ -17,7 +37,6 @@ pub mod message;
 pub mod object;
 pub mod record;
 #[cfg(not(loom))]
-#[allow(unsafe_code)]
 pub mod region;
 pub mod ring;
 mod seqlock;

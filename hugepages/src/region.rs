@@ -15,10 +15,13 @@
 //! [`Region::is_current`]. Both processes may die at any moment: the kernel drops their locks, the
 //! region stays.
 
+mod access;
+mod error;
 mod file;
+#[allow(unsafe_code)]
 mod mapping;
 
-use std::fmt;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,136 +30,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use self::file::Nascent;
 use self::mapping::Mapping;
 use crate::header::{FIXED, Flaw, Header, Identity, Process, Side, State};
-use crate::journal::{Journal, JournalError};
-use crate::layout::{Geometry, LINK_LINES, Layout, Section, WORKER_LINES};
-use crate::ring::{Consumer, Producer, RingError};
-use crate::slab::{Line, Shared, Slab, TagLine};
+use crate::layout::{Geometry, Layout, Section};
+use crate::slab::{Line, Shared, Slab};
 use crate::sync::Ordering;
 
-/// What a process is to the region.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Made or took over the region.
-    DataPlane,
-    /// Sends commands through it.
-    ControlPlane,
-    /// Only looks.
-    Observer,
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::DataPlane => "data plane",
-            Self::ControlPlane => "control plane",
-            Self::Observer => "observer",
-        })
-    }
-}
-
-/// How the data plane came to its region.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// There was none.
-    Fresh,
-    /// There was one that fits: its journal, flows and counters go on.
-    TakenOver,
-    /// There was one that does not fit, or something else of that name.
-    Replaced(Flaw),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fresh => formatter.write_str("new region"),
-            Self::TakenOver => formatter.write_str("region taken over"),
-            Self::Replaced(flaw) => write!(formatter, "region replaced: {flaw}"),
-        }
-    }
-}
-
-/// Why a region cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum RegionError {
-    /// A system call failed.
-    #[error("cannot {what} {}: {cause}", path.display())]
-    Io {
-        /// What was to be done.
-        what: &'static str,
-        /// To which file.
-        path: PathBuf,
-        /// The system's reason.
-        cause: io::Error,
-    },
-    /// Another process of the same role uses it.
-    #[error("the region {} is in use by another {role}{}", path.display(), holder(*pid))]
-    InUse {
-        /// The region.
-        path: PathBuf,
-        /// The role that is taken.
-        role: Role,
-        /// Process id of the other, when it can be told.
-        pid: Option<u32>,
-    },
-    /// The file is no region that this program can use.
-    #[error("cannot use the region {}: {flaw}", path.display())]
-    Flawed {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        flaw: Flaw,
-    },
-    /// The geometry breaks a rule.
-    #[error("a region must have {0}")]
-    Geometry(&'static str),
-    /// The filesystem has not the room.
-    #[error(
-        "the region {} needs {} MiB, its filesystem has {} MiB free", path.display(),
-        wanted >> 20, available >> 20
-    )]
-    NoSpace {
-        /// The region.
-        path: PathBuf,
-        /// Bytes that the region may come to take.
-        wanted: u64,
-        /// Bytes that are free.
-        available: u64,
-    },
-    /// This end of the ring or journal belongs to another role.
-    #[error("the {role} may not write {what}")]
-    Role {
-        /// Our role.
-        role: Role,
-        /// What belongs to another.
-        what: &'static str,
-    },
-    /// A ring in the region is broken.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The journal in the region is broken.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-impl RegionError {
-    fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_owned();
-        move |cause| Self::Io { what, path, cause }
-    }
-}
-
-fn holder(pid: Option<u32>) -> String {
-    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
-}
-
-/// Family of a flow table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
+pub use self::access::Family;
+pub use self::error::{Origin, RegionError, Role};
 
 /// A mapped region. Slabs and rings taken from it keep the memory (and the lock) alive beyond it.
 #[derive(Debug)]
@@ -307,127 +186,12 @@ impl Region {
         }
     }
 
-    /// The sending end of the command ring. One at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Role`] unless this is the control plane.
-    pub fn commands_producer(&self) -> Result<Producer, RegionError> {
-        self.must_be(Role::ControlPlane, "commands")?;
-        Ok(Producer::attach(self.slab(Section::Commands))?)
-    }
-
-    /// The receiving end of the command ring. One at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Role`] unless this is the data plane.
-    pub fn commands_consumer(&self) -> Result<Consumer, RegionError> {
-        self.must_be(Role::DataPlane, "the reader's side of commands")?;
-        Ok(Consumer::attach(self.slab(Section::Commands))?)
-    }
-
-    /// The sending end of the reply ring. One at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Role`] unless this is the data plane.
-    pub fn replies_producer(&self) -> Result<Producer, RegionError> {
-        self.must_be(Role::DataPlane, "replies")?;
-        Ok(Producer::attach(self.slab(Section::Replies))?)
-    }
-
-    /// The receiving end of the reply ring. One at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Role`] unless this is the control plane.
-    pub fn replies_consumer(&self) -> Result<Consumer, RegionError> {
-        self.must_be(Role::ControlPlane, "the reader's side of replies")?;
-        Ok(Consumer::attach(self.slab(Section::Replies))?)
-    }
-
-    /// The journal; only the data plane's can be written, and by one at a time.
-    ///
-    /// # Errors
-    ///
-    /// [`RegionError::Journal`] when its memory is of an impossible size.
-    pub fn journal(&self) -> Result<Journal, RegionError> {
-        let lines = self.slab(Section::Journal);
-        Ok(match self.role {
-            Role::DataPlane => Journal::open(lines)?,
-            Role::ControlPlane | Role::Observer => Journal::read_only(lines)?,
-        })
-    }
-
-    /// Counters of a worker: 512 words; empty if the region has no such worker.
-    #[must_use]
-    pub fn worker_counters(&self, worker: u16) -> Slab<Line> {
-        self.share(Section::WorkerCounters, worker, self.geometry().workers)
-    }
-
-    /// Keys of the services that have counters: eight slots a line; 0 = free slot.
-    #[must_use]
-    pub fn service_keys(&self) -> Slab<Line> {
-        self.slab(Section::ServiceKeys)
-    }
-
-    /// A worker's counters of services: four words a slot, two slots a line; empty if the region
-    /// has no such worker.
-    #[must_use]
-    pub fn service_counters(&self, worker: u16) -> Slab<Line> {
-        self.share(Section::ServiceCounters, worker, self.geometry().workers)
-    }
-
-    /// Descriptions of the links, [`LINK_LINES`] each: see [`crate::link_info`].
-    #[must_use]
-    pub fn links(&self) -> Slab<Line> {
-        self.slab(Section::Links)
-    }
-
-    /// Description of one link; empty if the region has no such link.
-    #[must_use]
-    pub fn link(&self, link: u16) -> Slab<Line> {
-        self.share(Section::Links, link, self.geometry().links)
-    }
-
-    /// The neighbour area.
-    #[must_use]
-    pub fn neighbours(&self) -> Slab<Line> {
-        self.slab(Section::Neighbours)
-    }
-
-    /// The affinity table.
-    #[must_use]
-    pub fn affinity(&self) -> Slab<Line> {
-        self.slab(Section::Affinity)
-    }
-
-    /// Buckets of a flow table: sixteen tags each.
-    #[must_use]
-    pub fn flow_buckets(&self, family: Family) -> Slab<TagLine> {
-        self.slab(match family {
-            Family::V4 => Section::FlowBucketsV4,
-            Family::V6 => Section::FlowBucketsV6,
-        })
-    }
-
-    /// Entries of a flow table: one line each for IPv4, two for IPv6; the entry of bucket b, tag t
-    /// is number 16 b + t.
-    #[must_use]
-    pub fn flow_entries(&self, family: Family) -> Slab<Line> {
-        self.slab(match family {
-            Family::V4 => Section::FlowEntriesV4,
-            Family::V6 => Section::FlowEntriesV6,
-        })
-    }
-
     /// Makes a region under a temporary name and moves it to `path`.
     fn make(
         path: &Path,
         geometry: &Geometry,
         layout: Layout,
-        lock: std::fs::File,
+        lock: File,
     ) -> Result<Self, RegionError> {
         let nascent = Nascent::create(path, &layout)?;
         let identity = Identity {
@@ -474,8 +238,8 @@ impl Region {
     fn map(
         path: &Path,
         role: Role,
-        file: std::fs::File,
-        lock: Option<std::fs::File>,
+        file: File,
+        lock: Option<File>,
         identity: Identity,
         layout: Layout,
     ) -> Result<Self, RegionError> {
@@ -485,8 +249,14 @@ impl Region {
             random(path)?
         };
         let writable = role != Role::Observer;
-        let mapping = Mapping::new(file, lock, layout.total(), writable)
-            .map_err(RegionError::io("map (are there enough huge pages?)", path))?;
+        let mapping = Mapping::new(file, lock, layout.total(), writable).map_err(|error| {
+            let what = match error.kind() {
+                // On hugetlbfs the pages are reserved now; elsewhere there is no reservation.
+                io::ErrorKind::OutOfMemory => "map (are there too few free huge pages?)",
+                _ => "map",
+            };
+            RegionError::io(what, path)(error)
+        })?;
         mapping.prefer_huge_pages();
         let mapping = Arc::new(mapping);
         let header = mapping.slab(
@@ -522,32 +292,11 @@ impl Region {
         }
     }
 
-    fn must_be(&self, role: Role, what: &'static str) -> Result<(), RegionError> {
-        if self.role == role {
-            Ok(())
-        } else {
-            let role = self.role;
-            Err(RegionError::Role { role, what })
-        }
-    }
-
     fn slab<T: Shared>(&self, section: Section) -> Slab<T> {
         self.mapping
             .slab(self.layout.offset(section), self.layout.lines(section))
     }
-
-    /// The `index`th of `count` equal shares of a section.
-    fn share(&self, section: Section, index: u16, count: u16) -> Slab<Line> {
-        if index >= count {
-            return Slab::heap(0);
-        }
-        let lines = self.layout.lines(section) / usize::from(count);
-        let offset = self.layout.offset(section) + usize::from(index) * lines * size_of::<Line>();
-        self.mapping.slab(offset, lines)
-    }
 }
-
-const _: () = assert!(WORKER_LINES * 8 == 512 && LINK_LINES == 4);
 
 /// CLOCK_MONOTONIC in nanoseconds: the clock of heartbeats, the same for all processes.
 #[must_use]

@@ -4,6 +4,8 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use tempfile::TempDir;
 
 use super::*;
+use crate::JournalError;
+use crate::layout::LINK_LINES;
 use crate::message::{Message, Reason, Reply};
 use crate::object::{Network, NetworkRole, Object, Prefix};
 use crate::{Digest, codec};

@@ -92,8 +92,6 @@ pub(super) fn lock_dataplane(path: &Path) -> Result<File, RegionError> {
 /// A region's file that nobody sees yet.
 pub(super) struct Nascent {
     pub(super) file: File,
-    /// Bytes of the file, at least those of the layout.
-    pub(super) size: usize,
     temporary: PathBuf,
     path: PathBuf,
 }
@@ -117,17 +115,17 @@ impl Nascent {
             .open(&temporary)
             .map_err(at("create"))?;
         let nascent = Self {
-            size: file_size(&file, path, layout.total())?,
             file,
             temporary: temporary.clone(),
             path: path.to_owned(),
         };
+        let size = file_size(&nascent.file, path, layout.total())?;
         // The umask may have taken the group's rights, which the control plane may need.
         let permissions = Permissions::from_mode(0o660);
         nascent
             .file
             .set_permissions(permissions)
-            .and_then(|()| nascent.file.set_len(nascent.size as u64))
+            .and_then(|()| nascent.file.set_len(size as u64))
             .map_err(at("size"))?;
         Ok(nascent)
     }
@@ -136,6 +134,14 @@ impl Nascent {
     pub(super) fn publish(self) -> Result<(), RegionError> {
         std::fs::rename(&self.temporary, &self.path)
             .map_err(RegionError::io("rename to its name", &self.temporary))
+    }
+}
+
+impl Drop for Nascent {
+    /// Removes a file that came to nothing; a published one has no temporary name any more. If it
+    /// fails, the next start removes it.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.temporary);
     }
 }
 
