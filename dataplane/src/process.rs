@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dpdk::{Eal, Mempool};
+use engine::affinity::Affinity;
 use engine::counters::Counters;
 use engine::flow::FlowTable;
 use engine::install::Installed;
@@ -116,11 +117,13 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
     let (buckets, entries) = table(Family::V6);
     let v6 = FlowTable::new(buckets, entries, seeds);
     let neighbours = Neighbours::new(region.neighbours());
+    let affinity = Affinity::new(region.affinity());
     let open_flows = OpenFlows::default();
     if *origin == Origin::TakenOver {
         let live = v4.recover() + v6.recover();
         v4.flows().for_each(|flow| open_flows.open_flow(&flow));
         v6.flows().for_each(|flow| open_flows.open_flow(&flow));
+        affinity.recover();
         tracing::info!(flows = live / 2, "flows taken over");
         if !has_same_links(region, settings) {
             tracing::info!("other links than before: next hops are resolved anew");
@@ -131,6 +134,7 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
         v4,
         v6,
         neighbours,
+        affinity,
         topology: Arc::new(wiring::topology(settings, links)),
         open_flows,
         options: wiring::options(settings),

@@ -1,6 +1,7 @@
 //! The first frame of a flow: decision, backend, next hops, SNAT port, insertion.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hugepages::object::Backend;
 use packet::checksum::{Checksum, pseudo, verify_l4};
@@ -8,6 +9,7 @@ use packet::parse::{Parsed, SCTP, TCP};
 use packet::tuple::Tuple;
 use packet::{Buffer, Pool, sctp};
 
+use crate::affinity::Client;
 use crate::counters::{ServiceCounter, Total};
 use crate::family::SPREAD;
 use crate::flow::state::{ACK, FIN, REPLIED, RST, SYN, seen};
@@ -109,12 +111,7 @@ impl<B: Buffer> Pipeline<B> {
             return Err(refused(End::Drop(Reason::NoFlow)));
         }
         let backend = self
-            .choose(
-                set,
-                decision.frontend.map(|frontend| &**frontend),
-                &work.key,
-                random,
-            )
+            .choose(set, decision.frontend, tuple.source, &work.key, now, random)
             .ok_or(End::Reject(Reason::NoEndpoint))
             .map_err(refused)?;
         let drops = |reason| refused(End::Drop(reason));
@@ -182,13 +179,34 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
+    #[allow(clippy::too_many_arguments)] // what a choice depends on
     fn choose<K: AsRef<[u64]>>(
         &self,
         set: &ResolvedSet,
-        _frontend: Option<&Frontend>,
+        frontend: Option<&Arc<Frontend>>,
+        client: IpAddr,
         key: &K,
+        now: Now,
         random: u64,
     ) -> Option<Backend> {
+        if let Some(frontend) = frontend
+            && frontend.affinity_timeout > 0
+        {
+            // Keys are hashes: 32 bits of one tell a client's few services apart.
+            let service = frontend
+                .service
+                .as_ref()
+                .map_or(0, |service| service.key as u32);
+            let client = Client {
+                address: client,
+                service,
+                timeout: frontend.affinity_timeout,
+            };
+            return self
+                .shared
+                .affinity
+                .choose(&client, set, now.second, random);
+        }
         let options = &self.shared.options;
         let pick = |random: u64| {
             let at = ((u128::from(random) * set.members.len() as u128) >> 64) as usize;

@@ -12,6 +12,7 @@
 //! `service`; `install` runs on the main core and reaches workers through `publish` alone.
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod counters;
 pub mod egress;
 pub mod family;

@@ -6,6 +6,7 @@ use hugepages::object::Backend;
 use hugepages::sync::Ordering;
 use hugepages::{Slab, TagLine};
 
+use crate::affinity::Affinity;
 use crate::family::{Family, SPREAD, V4, V6};
 use crate::flow::{FlowTable, FlowView, Timeouts};
 use crate::neighbour::Neighbours;
@@ -22,6 +23,8 @@ pub struct Shared {
     pub neighbours: Neighbours,
     /// Links and static routes.
     pub topology: Arc<Topology>,
+    /// Endpoints of clients of services with ClientIP affinity.
+    pub affinity: Affinity,
     /// Open flows by backend.
     pub open_flows: OpenFlows,
     /// Choices from the settings.
@@ -38,6 +41,7 @@ impl Shared {
             v6: FlowTable::heap(flows, seeds),
             neighbours: Neighbours::new(Slab::heap(1024)),
             topology: Arc::new(topology),
+            affinity: Affinity::new(Slab::heap(1024)),
             open_flows: OpenFlows::default(),
             options,
         }

@@ -409,7 +409,7 @@ fn an_endpoint_change_moves_new_connections_and_leaves_established_ones() {
         &[NODEPORT, CLUSTER_IP],
         &["100.96.2.6:80"],
     );
-    assert!(gateway.install(&[moved.clone()]));
+    assert!(gateway.install(std::slice::from_ref(&moved)));
     let data = from_client(FrameSpec::tcp(at(CLIENT), at(NODEPORT), ACK));
     assert_eq!(tuple(&gateway.pass(OUTSIDE, &data).1), old);
     let new = from_client(syn("203.0.113.50:40001", NODEPORT));
@@ -490,6 +490,36 @@ fn every_choice_spreads_connections_over_all_endpoints() {
         // Six standard deviations of a fair coin: 60.
         assert!((140..=260).contains(&first), "{choice:?}: {first} of 400");
     }
+}
+
+#[test]
+fn with_affinity_all_connections_of_a_client_go_to_one_endpoint_and_clients_spread() {
+    let spec = Spec {
+        affinity_timeout: 60,
+        ..Spec::new("default/two", &[NODEPORT], &[POD, "100.96.2.6:80"])
+    };
+    let mut gateway = Gateway::new(&[spec]);
+    let mut chosen = Vec::new();
+    for client in 50..90 {
+        let mut endpoints: Vec<_> = (1000..1010)
+            .map(|port| {
+                let from = format!("203.0.113.{client}:{port}");
+                gateway.put(0, OUTSIDE, &from_client(syn(&from, NODEPORT)));
+                let flows = gateway.shared.v4.flows();
+                let flow = flows.into_iter().find(|flow| {
+                    use engine::family::{Family, V4};
+                    V4::tuple(&flow.forward).from() == at(&from)
+                });
+                engine::shared::backend_of(&flow.unwrap()).address
+            })
+            .collect();
+        endpoints.dedup();
+        assert_eq!(endpoints.len(), 1);
+        chosen.push(endpoints[0]);
+    }
+    chosen.sort_unstable();
+    chosen.dedup();
+    assert_eq!(chosen.len(), 2, "forty clients on one endpoint");
 }
 
 #[test]

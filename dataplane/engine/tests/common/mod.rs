@@ -1,5 +1,5 @@
 //! A gateway in memory: two links, a few services, frames in and out.
-#![allow(dead_code, unreachable_pub, missing_docs)] // each test binary uses its own part
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // each test binary uses its own part
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -85,6 +85,7 @@ pub struct Spec {
     pub backends: Vec<SocketAddr>,
     pub masquerade: bool,
     pub otherwise: Why,
+    pub affinity_timeout: u32,
 }
 
 impl Spec {
@@ -99,6 +100,7 @@ impl Spec {
             backends: backends.iter().map(|text| at(text)).collect(),
             masquerade: true,
             otherwise: Why::NoEndpoint,
+            affinity_timeout: 0,
         }
     }
 
@@ -139,7 +141,7 @@ impl Spec {
                 port: address.port(),
                 service: key,
                 kind: *kind,
-                affinity_timeout: 0,
+                affinity_timeout: self.affinity_timeout,
                 ranges: NO_KEY,
                 actions,
             }));
