@@ -35,6 +35,9 @@ struct Watched {
     unfinished: Trouble,
     truncated: Trouble,
     replaced: bool,
+    /// Link status at the last look, and as last told.
+    was_up: bool,
+    told_up: Option<bool>,
     /// Frames that the interface received and the device did not deliver, as of the last look.
     undelivered: u64,
     /// What the interface had counted before the device was opened.
@@ -83,6 +86,8 @@ impl Watch {
                 unfinished: Trouble::start(&counters, at, LinkCounter::UnfinishedChecksums),
                 truncated: Trouble::start(&counters, at, LinkCounter::Truncated),
                 replaced: false,
+                was_up: link.info.up,
+                told_up: None,
                 undelivered: 0,
                 base: interface_frames(&link.port).saturating_sub(link.port.stats().rx_frames),
                 link,
@@ -152,14 +157,14 @@ impl Watched {
         let status = self.link.port.link();
         let stats = self.link.port.stats();
         let name = &self.link.info.name;
-        if status.up != self.link.info.up {
-            tracing::warn!(
-                link = name,
-                up = status.up,
-                "link {name} is {}",
-                up_or_down(status.up)
-            );
+        // Twice in a row: right after its start a device may not know yet.
+        if status.up == self.was_up && self.told_up != Some(status.up) {
+            if self.told_up.is_some() || !status.up {
+                tracing::warn!(link = name, "link {name} is {}", up_or_down(status.up));
+            }
+            self.told_up = Some(status.up);
         }
+        self.was_up = status.up;
         if status.replaced && !self.replaced {
             let device = &self.link.info.device;
             tracing::error!(

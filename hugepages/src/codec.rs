@@ -4,6 +4,7 @@
 //! equal bytes and the digest of a state is a digest of bytes. Decoding accepts nothing else: it
 //! copies out, checks every field ([`validate`]) and compares with what the result encodes to.
 
+mod account;
 mod assembler;
 mod check;
 mod decode;

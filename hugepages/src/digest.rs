@@ -5,28 +5,11 @@
 //! their own; equal digests mean equal states. It guards against mistakes, not against forgery:
 //! whoever can write the region needs no collision.
 
-use xxhash_rust::xxh3::Xxh3;
-use zerocopy::IntoBytes;
-
-use crate::codec;
-use crate::object::Object;
-
 /// Digest of a set of objects; the default is that of the empty set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Digest(u128);
+pub struct Digest(pub(crate) u128);
 
 impl Digest {
-    /// Accounts for an object that comes into the state. Replacing one is [`Digest::remove`] of
-    /// the old and `add` of the new.
-    pub fn add(&mut self, object: &Object) {
-        self.0 = self.0.wrapping_add(hash(object));
-    }
-
-    /// Accounts for an object that leaves the state; it must be equal to the one added.
-    pub fn remove(&mut self, object: &Object) {
-        self.0 = self.0.wrapping_sub(hash(object));
-    }
-
     /// The digest as two words, low one first.
     #[must_use]
     pub const fn to_words(self) -> [u64; 2] {
@@ -40,58 +23,9 @@ impl Digest {
     }
 }
 
-impl<'a> FromIterator<&'a Object> for Digest {
-    fn from_iter<I: IntoIterator<Item = &'a Object>>(objects: I) -> Self {
-        let mut digest = Self::default();
-        for object in objects {
-            digest.add(object);
-        }
-        digest
-    }
-}
-
 /// 32 hexadecimal digits.
 impl std::fmt::Display for Digest {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{:032x}", self.0)
-    }
-}
-
-fn hash(object: &Object) -> u128 {
-    let mut hash = Xxh3::new();
-    codec::for_each_record(object, |record| hash.update(record.as_bytes()));
-    hash.digest128()
-}
-
-#[cfg(test)]
-#[cfg(not(loom))]
-mod tests {
-    use super::*;
-    use crate::arbitrary;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn order_does_not_matter_and_removing_undoes_adding(
-            mut objects in prop::collection::vec(arbitrary::object(), 1..20),
-            turn in 0usize..20,
-        ) {
-            let digest: Digest = objects.iter().collect();
-            let middle = turn % objects.len();
-            objects.rotate_left(middle);
-            prop_assert_eq!(objects.iter().collect::<Digest>(), digest);
-
-            let mut less = digest;
-            less.remove(&objects[0]);
-            prop_assert_ne!(less, digest);
-            prop_assert_eq!(objects[1..].iter().collect::<Digest>(), less);
-            prop_assert_eq!(Digest::from_words(digest.to_words()), digest);
-        }
-    }
-
-    #[test]
-    fn the_empty_state_has_the_default_digest() {
-        assert_eq!([].into_iter().collect::<Digest>(), Digest::default());
-        assert_eq!(Digest::default().to_string(), "0".repeat(32));
     }
 }

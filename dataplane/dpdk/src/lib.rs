@@ -16,6 +16,7 @@
 //! `net_af_xdp`.
 
 mod args;
+mod devargs;
 mod device;
 mod eal;
 mod error;

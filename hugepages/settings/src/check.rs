@@ -6,7 +6,7 @@ mod value;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::load::Error;
+use crate::error::Error;
 use crate::{
     BackendChoice, Gateway, HugePages, Link, Metrics, Mode, Region, Settings, Source, Workers, raw,
 };

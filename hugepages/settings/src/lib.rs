@@ -8,6 +8,7 @@ pub mod raw;
 
 mod check;
 mod device;
+mod error;
 mod load;
 
 use std::net::IpAddr;
@@ -17,7 +18,8 @@ use ipnet::IpNet;
 
 pub use check::{MAX_WORKERS, validate};
 pub use device::Device;
-pub use load::{Error, load, load_str};
+pub use error::Error;
+pub use load::{load, load_str};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/portgate/portgate.toml";

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::value::{
     address_with_length, cidr, is_link_local, number, unicast_address, why_not_unicast, wrong,
 };
-use crate::load::Error;
+use crate::error::Error;
 use crate::{Link, Route, raw};
 
 /// Smallest IPv6 MTU: RFC 8200, section 5.

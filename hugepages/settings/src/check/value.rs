@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use crate::load::Error;
+use crate::error::Error;
 use crate::raw::{Int, List};
 
 /// A value as a message shows it: text in quotes, numbers bare.
