@@ -2,13 +2,13 @@
 
 use std::ffi::{CStr, CString, c_char, c_int};
 
+use crate::config::PortConfig;
 use crate::device::PortDevice;
 use crate::error::{Errno, Error};
 use crate::info::PortInfo;
 use crate::interface::Interface;
 use crate::mempool::Mempool;
 use crate::negotiate::{self, Limits, Plan};
-use crate::port::PortConfig;
 
 /// For each port number, whether it is in use.
 pub(crate) type Taken = [bool; dpdk_sys::RTE_MAX_ETHPORTS as usize];

@@ -16,6 +16,7 @@
 //! `net_af_xdp`.
 
 mod args;
+mod config;
 mod devargs;
 mod device;
 mod eal;
@@ -27,10 +28,12 @@ mod lcore;
 mod mbuf;
 mod mempool;
 mod negotiate;
+mod open;
 mod port;
 mod queue;
 
 pub use args::{EalConfig, LcorePlan, LogLevel};
+pub use config::PortConfig;
 pub use device::PortDevice;
 pub use eal::Eal;
 pub use error::{Errno, Error};
@@ -39,5 +42,5 @@ pub use interface::{Interface, InterfaceCounters};
 pub use lcore::Worker;
 pub use mbuf::Mbuf;
 pub use mempool::{LocalPool, Mempool};
-pub use port::{Port, PortConfig};
+pub use port::Port;
 pub use queue::Queue;

@@ -1,7 +1,7 @@
 //! What was asked for, made to fit what the device has. Plain arithmetic, no DPDK calls.
 
+use crate::config::PortConfig;
 use crate::device::PortDevice;
-use crate::port::PortConfig;
 
 /// Ethernet's default MTU, and what drivers that know nothing about MTUs are configured for.
 const ETHERNET_MTU: u16 = 1500;

@@ -1,53 +1,17 @@
 //! Opening and closing a port.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
+use crate::config::PortConfig;
 use crate::device::PortDevice;
 use crate::eal::Eal;
 use crate::error::{Errno, Error};
-use crate::handle::{Handle, Taken};
+use crate::handle::Handle;
 use crate::info::{LinkStatus, PortInfo, PortStats};
-use crate::interface::{Interface, InterfaceCounters};
+use crate::interface::Interface;
 use crate::mempool::Mempool;
+use crate::open::{Open, interface_counters, taken};
 use crate::queue::Queue;
-
-/// Which ports of DPDK have a [`Port`]. Locked while ports are opened and closed, so that a
-/// number given back and taken again meanwhile cannot be confused.
-static TAKEN: Mutex<Taken> = Mutex::new([false; dpdk_sys::RTE_MAX_ETHPORTS as usize]);
-
-/// How a port is opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortConfig {
-    /// Receive queues wanted; 0 counts as 1.
-    pub rx_queues: u16,
-    /// Transmit queues wanted; 0 counts as 1.
-    pub tx_queues: u16,
-    /// Descriptors wanted for each receive queue.
-    pub rx_descriptors: u16,
-    /// Descriptors wanted for each transmit queue.
-    pub tx_descriptors: u16,
-    /// Bytes of the largest IP packet wanted.
-    pub mtu: u16,
-    /// Address to use instead of the device's. That of a kernel interface is not changed: the
-    /// port receives everything instead.
-    pub mac: Option<[u8; 6]>,
-    /// Receive frames for other addresses too.
-    pub promiscuous: bool,
-}
-
-impl Default for PortConfig {
-    fn default() -> Self {
-        Self {
-            rx_queues: 1,
-            tx_queues: 1,
-            rx_descriptors: 1024,
-            tx_descriptors: 1024,
-            mtu: 1500,
-            mac: None,
-            promiscuous: false,
-        }
-    }
-}
 
 /// A started port: its description, counters and link. Handles may be cloned and used by any
 /// thread; the packet path is in its [`Queue`]s. When all of both are gone it is stopped, closed
@@ -161,48 +125,6 @@ impl Port {
     }
 }
 
-/// A started port and the promise to close it, shared by its handles and queues.
-#[derive(Debug)]
-pub(crate) struct Open {
-    handle: Handle,
-    info: PortInfo,
-    /// The interface's counters when the port was opened.
-    baseline: Option<InterfaceCounters>,
-    control: Mutex<()>,
-}
-
-impl Open {
-    pub(crate) fn id(&self) -> u16 {
-        self.handle.id
-    }
-
-    fn control(&self) -> MutexGuard<'_, ()> {
-        self.control.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn interface_counters(&self) -> Option<InterfaceCounters> {
-        let (before, now) = (self.baseline?, interface_counters(&self.info.device)?);
-        Some(InterfaceCounters {
-            rx_packets: now.rx_packets.saturating_sub(before.rx_packets),
-            rx_dropped: now.rx_dropped.saturating_sub(before.rx_dropped),
-            tx_packets: now.tx_packets.saturating_sub(before.tx_packets),
-            tx_dropped: now.tx_dropped.saturating_sub(before.tx_dropped),
-        })
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut taken = taken();
-        self.handle.close();
-        taken[usize::from(self.handle.id)] = false;
-    }
-}
-
-fn taken() -> MutexGuard<'static, Taken> {
-    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// DPDK's messages about interfaces that are missing or down do not name them, so ask first.
 fn check_interface(device: &PortDevice) -> Result<Option<Interface>, Error> {
     let Some(name) = device.interface() else {
@@ -234,8 +156,4 @@ fn check_buffers(device: &PortDevice, config: &PortConfig, pool: &Mempool) -> Re
         pool: pool.name().to_owned(),
         data_room: pool.data_room(),
     })
-}
-
-fn interface_counters(device: &PortDevice) -> Option<InterfaceCounters> {
-    Interface::counters(device.interface()?).ok().flatten()
 }

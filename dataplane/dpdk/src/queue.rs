@@ -7,7 +7,7 @@ use std::sync::Arc;
 use packet::{Burst, Link};
 
 use crate::mbuf::Mbuf;
-use crate::port::Open;
+use crate::open::Open;
 
 /// Receive queue and transmit queue number `index` of a port, of which either may be missing when
 /// the device has fewer than asked for.
