@@ -25,6 +25,7 @@ pub mod neighbour;
 pub mod observe;
 pub mod pipeline;
 pub mod publish;
+mod quoted;
 pub mod reason;
 pub mod route;
 pub mod service;

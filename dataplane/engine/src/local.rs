@@ -10,22 +10,26 @@ use packet::ethernet::{self, Mac};
 use packet::ndp::Message;
 use packet::parse::{ICMP, ICMPV6, Network, Parsed, TCP};
 use packet::tuple::{Tuple, addresses};
-use packet::{Buffer, arp, icmp, ndp, tcp};
+use packet::{Buffer, Pool, arp, icmp, ndp, tcp};
 
 use crate::counters::Total;
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
 
+/// ICMP errors that a worker sends in a second, at most.
+const REPORTS_A_SECOND: u32 = 1_000;
+
 impl<B: Buffer> Pipeline<B> {
     /// ARP, ICMP and ICMPv6.
     #[cold]
-    pub(crate) fn local<O: Observe>(
+    pub(crate) fn local<P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
         input: usize,
         mut frame: B,
         parsed: &Parsed,
+        pool: &mut P,
         observer: &mut O,
     ) {
         let answered = match (parsed.network, parsed.protocol) {
@@ -34,8 +38,16 @@ impl<B: Buffer> Pipeline<B> {
             (Network::V4, ICMP) => self.echo(&mut frame, parsed),
             _ => Err(Reason::NotOurs),
         };
+        let concerns_flow = matches!(answered, Err(Reason::NotOurs | Reason::NotServed))
+            && parsed.network != Network::Arp;
         match answered {
             Ok(()) => self.answer(input, frame, observer),
+            Err(otherwise) if concerns_flow => {
+                let sent = self.quoted(now, input, frame, parsed, pool, observer);
+                if let Err((frame, reason)) = sent {
+                    self.drop_frame(input, frame, reason.unwrap_or(otherwise), observer);
+                }
+            }
             Err(reason) => self.drop_frame(input, frame, reason, observer),
         }
     }
@@ -77,19 +89,21 @@ impl<B: Buffer> Pipeline<B> {
     #[cold]
     pub(crate) fn expire<O: Observe>(
         &mut self,
+        now: Now,
         input: usize,
         frame: B,
         parsed: &Parsed,
         observer: &mut O,
     ) {
         let why = icmp::Reason::TimeExceeded;
-        self.report(input, frame, parsed, why, Reason::TtlExpired, observer);
+        self.report(now, input, frame, parsed, why, Reason::TtlExpired, observer);
     }
 
     /// The packet is larger than the egress link's MTU (RFC 1191 section 4, RFC 8201).
     #[cold]
     pub(crate) fn too_big<O: Observe>(
         &mut self,
+        now: Now,
         input: usize,
         frame: B,
         parsed: &Parsed,
@@ -97,12 +111,14 @@ impl<B: Buffer> Pipeline<B> {
         observer: &mut O,
     ) {
         let why = icmp::Reason::TooBig { mtu };
-        self.report(input, frame, parsed, why, Reason::TooBig, observer);
+        self.report(now, input, frame, parsed, why, Reason::TooBig, observer);
     }
 
     /// Sends an ICMP error from the receiving link's own address, if that is allowed.
+    #[allow(clippy::too_many_arguments)] // what a report is made of
     fn report<O: Observe>(
         &mut self,
+        now: Now,
         input: usize,
         mut frame: B,
         parsed: &Parsed,
@@ -110,6 +126,9 @@ impl<B: Buffer> Pipeline<B> {
         reason: Reason,
         observer: &mut O,
     ) {
+        if !self.may_report(now) {
+            return self.drop_frame(input, frame, reason, observer);
+        }
         let own = addresses(frame.bytes(), parsed)
             .and_then(|(source, _)| self.shared.topology.links.get(input)?.source_for(source));
         let reported = own.is_some_and(|own| {
@@ -120,6 +139,15 @@ impl<B: Buffer> Pipeline<B> {
         } else {
             self.drop_frame(input, frame, reason, observer);
         }
+    }
+
+    /// Errors that the gateway itself sends are few (RFC 1812 section 4.3.2.8, RFC 4443 section 2.4 (f)).
+    fn may_report(&mut self, now: Now) -> bool {
+        if self.reports.0 != now.second {
+            self.reports = (now.second, 0);
+        }
+        self.reports.1 += 1;
+        self.reports.1 <= REPORTS_A_SECOND
     }
 
     fn answer<O: Observe>(&mut self, input: usize, frame: B, observer: &mut O) {

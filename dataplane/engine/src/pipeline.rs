@@ -44,6 +44,8 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) egress: Egress<B>,
     pub(crate) random: u64,
     pub(crate) snat_ports: SnatPorts,
+    /// Second, and ICMP errors sent in it.
+    pub(crate) reports: (u32, u32),
     scratch: Box<Scratch>,
     upkeep: Upkeep,
 }
@@ -139,6 +141,7 @@ impl<B: Buffer> Pipeline<B> {
             egress,
             random: seed | 1,
             snat_ports,
+            reports: (0, 0),
             scratch: Box::new(scratch),
             upkeep: Upkeep {
                 v4: 0,
@@ -179,7 +182,7 @@ impl<B: Buffer> Pipeline<B> {
                 }
                 Lane::Local => {
                     let parsed = self.scratch.v4[at].parsed;
-                    self.local(now, input, frame, &parsed, observer);
+                    self.local(now, input, frame, &parsed, pool, observer);
                 }
                 Lane::Drop(reason) => self.drop_frame(input, frame, reason, observer),
             }
@@ -383,7 +386,7 @@ impl<B: Buffer> Pipeline<B> {
     ) {
         let parsed = &work.parsed;
         if parsed.ttl <= 1 {
-            self.expire(input, frame, parsed, observer);
+            self.expire(now, input, frame, parsed, observer);
             return;
         }
         let mut hop = hit.hop;
@@ -400,7 +403,7 @@ impl<B: Buffer> Pipeline<B> {
             return self.drop_frame(input, frame, Reason::NoRoute, observer);
         };
         if parsed.end - parsed.l3 > link.mtu {
-            self.too_big(input, frame, parsed, link.mtu, observer);
+            self.too_big(now, input, frame, parsed, link.mtu, observer);
             return;
         }
         if parsed.protocol == SCTP && !is_sctp_valid(frame.bytes(), parsed) {
@@ -416,8 +419,38 @@ impl<B: Buffer> Pipeline<B> {
         F::table(&self.shared).touch(hit.index, now.second, flags);
         self.counters.add_service_frame(hop.service(), len);
         self.observe_translation::<F, O>(work, hit, observer);
+        self.leave(
+            now,
+            input,
+            frame,
+            parsed,
+            (hop.neighbour(), word),
+            pool,
+            observer,
+        );
+    }
+
+    /// Puts a complete packet into the output of its next hop's link, or lets it wait.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)] // what a frame on its way is made of
+    pub(crate) fn leave<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        mut frame: B,
+        parsed: &Parsed,
+        (neighbour, word): (u16, Word),
+        pool: &mut P,
+        observer: &mut O,
+    ) {
+        let Some(link) = self.shared.topology.links.get(usize::from(word.link())) else {
+            return self.drop_frame(input, frame, Reason::NoRoute, observer);
+        };
+        if parsed.end - parsed.l3 > link.mtu {
+            return self.drop_frame(input, frame, Reason::TooBig, observer);
+        }
         let Some(mac) = word.mac() else {
-            return self.wait(now, input, frame, hop.neighbour(), word, pool, observer);
+            return self.wait(now, input, frame, neighbour, word, pool, observer);
         };
         if !set_ethernet(&mut frame, mac, link) {
             return self.drop_frame(input, frame, Reason::NoBuffer, observer);

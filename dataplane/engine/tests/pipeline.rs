@@ -401,6 +401,77 @@ fn a_hop_limit_that_is_used_up_and_a_packet_that_is_too_big_are_reported() {
 }
 
 #[test]
+fn errors_about_translated_packets_reach_whoever_sent_them_in_both_directions() {
+    use packet::icmp::Reason::{PortUnreachable, TooBig};
+    let v6 = Spec::new(
+        "default/six",
+        &["[2001:db8:1::10]:30379"],
+        &["[fd00:100:96:2::2]:80"],
+    );
+    let mut gateway = Gateway::new(&[mynginx(), v6]);
+    for (client, service, pod, router) in [
+        (CLIENT, NODEPORT, POD, "100.96.2.6"),
+        (
+            "[2001:db8:1::50]:40000",
+            "[2001:db8:1::10]:30379",
+            "[fd00:100:96:2::2]:80",
+            "fd00:100:96:2::6",
+        ),
+    ] {
+        let (_, out) = gateway.pass(OUTSIDE, &from_client(syn(client, service)));
+        let there = tuple(&out);
+        // A router between gateway and pod, then the pod itself, about the client's packet.
+        for (from, why) in [
+            (router, TooBig { mtu: 1400 }),
+            (&*at(pod).ip().to_string(), PortUnreachable),
+        ] {
+            let (link, error) = gateway.pass(PODS, &error_about(&out, from, why));
+            assert_eq!(link, OUTSIDE);
+            let quoted = quotation(&error);
+            assert_eq!((quoted.from(), quoted.to()), (at(client), at(service)));
+            let parsed = packet::parse::parse(&error).unwrap();
+            let ends = packet::tuple::addresses(&error, &parsed).unwrap();
+            assert_eq!(ends, (at(service).ip(), at(client).ip()));
+        }
+        // A router between client and gateway, about the pod's answer.
+        let reply = FrameSpec::tcp(there.to(), there.from(), SYN | ACK);
+        let (_, back) = gateway.pass(PODS, &from_pod(reply));
+        let router = if at(client).is_ipv4() {
+            "203.0.113.1"
+        } else {
+            "2001:db8:1::50"
+        };
+        let error = error_about(&back, router, TooBig { mtu: 1300 });
+        let (link, error) = gateway.pass(OUTSIDE, &error);
+        assert_eq!(link, PODS);
+        let quoted = quotation(&error);
+        assert_eq!((quoted.from(), quoted.to()), (at(pod), there.from()));
+    }
+    gateway.assert_balanced();
+}
+
+#[test]
+fn errors_about_packets_of_no_flow_or_with_a_wrong_checksum_go_nowhere() {
+    let mut gateway = Gateway::new(&[mynginx()]);
+    let (_, out) = gateway.pass(OUTSIDE, &from_client(syn(CLIENT, NODEPORT)));
+    let why = packet::icmp::Reason::PortUnreachable;
+    let mut wrong = error_about(&out, "100.96.2.2", why);
+    wrong[40] ^= 1;
+    let foreign = from_pod(FrameSpec::tcp(
+        at("100.96.2.1:5000"),
+        at("100.96.2.2:81"),
+        SYN,
+    ));
+    let mut foreign = error_about(&foreign, "100.96.2.2", why);
+    foreign[..6].copy_from_slice(&PODS_MAC);
+    for (frame, reason) in [(wrong, Reason::BadChecksum), (foreign, Reason::NotOurs)] {
+        assert!(gateway.put(0, PODS, &frame).is_empty());
+        assert_eq!(gateway.seen.dropped, [reason]);
+    }
+    gateway.assert_balanced();
+}
+
+#[test]
 fn an_endpoint_change_moves_new_connections_and_leaves_established_ones() {
     let mut gateway = Gateway::new(&[mynginx()]);
     let old = tuple(&gateway.pass(OUTSIDE, &from_client(syn(CLIENT, NODEPORT))).1);

@@ -10,6 +10,7 @@
 
 mod error;
 mod received;
+mod translate;
 
 use std::net::IpAddr;
 
@@ -22,6 +23,7 @@ use crate::{ethernet, ipv4, ipv6};
 
 pub use error::{Reason, refuse};
 pub use received::{ErrorKind, ReceivedError, parse_error};
+pub use translate::{quoted_tuple, translate_error};
 
 /// Bytes in front of a message's body.
 pub const HEADER: usize = 8;

@@ -384,3 +384,41 @@ pub fn tuple(bytes: &[u8]) -> Tuple {
     }
     tuple
 }
+
+/// The ICMP error about `bytes` that a router at `from` would send, by the library's own builder.
+pub fn error_about(bytes: &[u8], from: &str, why: packet::icmp::Reason) -> Vec<u8> {
+    use packet::Buffer;
+    let mut frame = packet::memory::HeapBuffer::from_bytes(bytes);
+    let parsed = packet::parse::parse(bytes).unwrap();
+    packet::icmp::refuse(&mut frame, parsed.l3(), parsed.end(), ip(from), why).unwrap();
+    frame.bytes().to_vec()
+}
+
+/// The packet that an error quotes, after checking every checksum of error and quotation.
+pub fn quotation(bytes: &[u8]) -> packet::tuple::Tuple {
+    use packet::checksum::{Checksum, ipv4_header_checksum, pseudo, verify_l4};
+    let parsed = packet::parse::parse(bytes).unwrap();
+    let (l4, end) = (parsed.l4(), parsed.end());
+    let (from, to) = packet::tuple::addresses(bytes, &parsed).unwrap();
+    let sum = pseudo(from, to, parsed.protocol, end - l4).unwrap();
+    assert_eq!(
+        verify_l4(&bytes[l4..end], sum, parsed.protocol),
+        Checksum::Good
+    );
+    let error = packet::icmp::parse_error(bytes, l4, end, parsed.protocol).unwrap();
+    let quoted = packet::icmp::quoted_tuple(bytes, &error).unwrap();
+    if quoted.source.is_ipv4() {
+        let header = &bytes[error.l3..error.l4];
+        assert_eq!(ipv4_header_checksum(header).to_be_bytes(), header[10..12]);
+    }
+    let segment = &bytes[error.l4..error.end];
+    let sum = pseudo(
+        quoted.source,
+        quoted.destination,
+        quoted.protocol,
+        segment.len(),
+    )
+    .unwrap();
+    assert_eq!(verify_l4(segment, sum, quoted.protocol), Checksum::Good);
+    quoted
+}
