@@ -4,6 +4,7 @@
 //! object that is applied again unchanged touches nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 use crate::model::{ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceObject, SliceObject};
 
@@ -15,7 +16,11 @@ pub struct Index {
     nodes: BTreeMap<ObjectName, NodeObject>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     dirty: Dirty,
+    triggers: Vec<SystemTime>,
 }
+
+/// Trigger times kept until somebody asks for them; more than one update's worth is no use.
+const MOST_TRIGGERS: usize = 4_096;
 
 /// What has changed since it was last asked for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -145,6 +150,12 @@ impl Index {
         std::mem::take(&mut self.dirty)
     }
 
+    /// When what led to changes of slices happened, as far as the slices say, since this was last
+    /// called.
+    pub fn take_triggers(&mut self) -> Vec<SystemTime> {
+        std::mem::take(&mut self.triggers)
+    }
+
     fn apply_service(&mut self, service: ServiceObject) {
         if self.services.get(&service.name) != Some(&service) {
             self.dirty.services.insert(service.name.clone());
@@ -156,6 +167,12 @@ impl Index {
         let before = self.slices.get(&slice.name);
         if before == Some(&slice) {
             return;
+        }
+        let triggered = slice
+            .triggered
+            .filter(|_| self.triggers.len() < MOST_TRIGGERS);
+        if triggered != before.and_then(|before| before.triggered) {
+            self.triggers.extend(triggered);
         }
         if before.is_some_and(|before| before.service == slice.service) {
             self.dirty.services.extend(slice.service.clone());

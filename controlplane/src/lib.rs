@@ -3,22 +3,27 @@
 //! Layers, each of which calls only those below it:
 //!
 //! ```text
-//! process            wires the rest on tokio
-//! source  publish  health  metrics
-//! diff
-//! policy             model → objects of the region (pure)
-//! index              the objects of the cluster by name
-//! convert            Kubernetes JSON → model (lenient)
-//! model  warning     plain types
+//! process                  wires the rest on tokio
+//! keeper                   the main loop's state: sources in, updates out
+//! source  publish  health  the cluster, the region, HTTP
+//! diff  metrics            changes → messages; counters
+//! policy                   model → objects of the region (pure)
+//! index  convert           the cluster's objects by name; Kubernetes JSON → model (lenient)
+//! model  warning  time     plain types
 //! ```
 
 pub mod convert;
 pub mod diff;
+pub mod health;
 pub mod index;
+pub mod keeper;
+pub mod metrics;
 pub mod model;
 pub mod policy;
+pub mod process;
 pub mod publish;
 pub mod source;
+pub mod time;
 pub mod warning;
 
 pub use policy::{desired_state, judge};

@@ -1,2 +1,55 @@
-//! Placeholder.
-fn main() {}
+//! `portgate-controlplane`: follows a cluster and tells the data plane what to do.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use portgate_controlplane::process::{Failure, run};
+use tracing_subscriber::EnvFilter;
+
+/// Follows a cluster's Services and tells the data plane what to do.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE", default_value = settings::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Check the configuration and exit: 0 if it can be used, 2 if not.
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let settings = match settings::load(&arguments.config) {
+        Ok(settings) => settings,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    if arguments.check {
+        return ExitCode::SUCCESS;
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    let result = runtime.block_on(run(settings));
+    // The source's thread may be waiting for the directory; nothing of it needs to end in order.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(why)) => fail(2, &why),
+        Err(Failure::Runtime(why)) => fail(1, &why),
+    }
+}
+
+fn fail(code: u8, why: &str) -> ExitCode {
+    eprintln!("portgate-controlplane: {why}");
+    ExitCode::from(code)
+}

@@ -5,6 +5,7 @@
 //! never spoils a list, and one bad field never spoils an object that makes sense without it.
 
 mod address;
+mod meta;
 mod node;
 mod reader;
 mod report;
@@ -13,18 +14,12 @@ mod slice;
 
 use serde_json::Value;
 
-use crate::model::{ClusterObject, ObjectKind, ObjectName, ProxyLabels};
+use crate::model::{ClusterObject, ObjectKind, ObjectName};
 use crate::warning::Warning;
 use report::Report;
 
 pub use address::{is_host, parse_address, parse_prefix, prefix};
-
-/// Label that makes a service headless for proxies.
-pub const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
-/// Label that hands a service to another proxy.
-pub const PROXY_NAME_LABEL: &str = "service.kubernetes.io/service-proxy-name";
-/// Label of a slice that names its service.
-pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+pub use meta::{HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL};
 
 /// Longest `namespace/name` that the region can hold, in bytes; Kubernetes allows less.
 const LONGEST_NAME: usize = 255;
@@ -155,21 +150,6 @@ fn known_kind(kind: &str, group: Option<&str>) -> Option<ObjectKind> {
         _ => return None,
     };
     group.is_none_or(|group| group == home).then_some(known)
-}
-
-fn label<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    value.get("metadata")?.get("labels")?.get(key)?.as_str()
-}
-
-fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    value.get("metadata")?.get("annotations")?.get(key)
-}
-
-fn proxy_labels(value: &Value) -> ProxyLabels {
-    ProxyLabels {
-        headless: label(value, HEADLESS_LABEL).is_some(),
-        proxy_name: label(value, PROXY_NAME_LABEL).map(Into::into),
-    }
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use serde_json::Value;
 
 use crate::model::{NodeObject, ObjectName};
 
+use super::address::{is_host, parse_address, parse_prefix};
+use super::meta::label;
 use super::reader::{get, list, string, strings};
 use super::report::Report;
-use super::{is_host, label, parse_address, parse_prefix};
 
 const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 

@@ -9,9 +9,10 @@ use crate::model::{
     ObjectName, ServiceObject, ServicePort, ServiceType, SourceRanges, TrafficPolicy,
 };
 
+use super::address::{is_host, parse_address, parse_prefix};
+use super::meta::{annotation, proxy_labels};
 use super::reader::{get, list, map, port, protocol, string, strings};
 use super::report::Report;
-use super::{annotation, is_host, parse_address, parse_prefix, proxy_labels};
 
 /// Annotation that says what becomes of established flows whose endpoint is gone.
 const ON_ENDPOINT_GONE: &str = "portgate.dev/on-endpoint-gone";

@@ -1,14 +1,13 @@
 //! EndpointSlice → [`SliceObject`].
 
-use std::time::{Duration, SystemTime};
-
 use serde_json::Value;
 
 use crate::model::{Endpoint, ObjectName, SliceObject, SlicePort};
 
+use super::address::{is_host, parse_address};
+use super::meta::{SERVICE_NAME_LABEL, annotation, label, proxy_labels};
 use super::reader::{boolean, get, list, port, protocol, string};
 use super::report::Report;
-use super::{SERVICE_NAME_LABEL, annotation, is_host, label, parse_address, proxy_labels};
 
 /// Annotation with the moment at which whatever caused the slice's last change happened.
 const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
@@ -40,7 +39,7 @@ pub(super) fn convert(
         endpoints: endpoints(value, is_v6, report),
         triggered: annotation(value, TRIGGER_TIME)
             .and_then(Value::as_str)
-            .and_then(parse_time),
+            .and_then(crate::time::parse),
     })
 }
 
@@ -142,65 +141,4 @@ fn hint_names(hints: &Value, key: &str, index: usize, report: &mut Report<'_>) -
         .filter_map(|hint| string(hint, "name", field, report))
         .map(Into::into)
         .collect()
-}
-
-/// An RFC 3339 time, as Kubernetes writes it (UTC or with an offset); years 1970–9999.
-fn parse_time(text: &str) -> Option<SystemTime> {
-    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
-    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
-    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
-    let rest = text.get(19..)?;
-    let zone_start = rest.find(['Z', 'z', '+', '-'])?;
-    let fraction: f64 = match rest.get(..zone_start)? {
-        "" => 0.0,
-        digits => format!("0{digits}").parse().ok()?,
-    };
-    let offset = match rest.get(zone_start..)? {
-        "Z" | "z" => 0,
-        zone => {
-            let minutes =
-                zone.get(1..3)?.parse::<i64>().ok()? * 60 + zone.get(4..6)?.parse::<i64>().ok()?;
-            if zone.starts_with('-') {
-                -minutes * 60
-            } else {
-                minutes * 60
-            }
-        }
-    };
-    let days = days_since_1970(year, month, day);
-    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second - offset;
-    let whole = Duration::from_secs(u64::try_from(seconds).ok()?);
-    Some(SystemTime::UNIX_EPOCH + whole + Duration::from_secs_f64(fraction))
-}
-
-/// Days from 1970-01-01 to a date of the Gregorian calendar, counting years from March so that the
-/// leap day is the last of its year.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let from_march = (month + 9) % 12;
-    let year = year - i64::from(from_march >= 10);
-    let day_of_year = (153 * from_march + 2) / 5 + day - 1;
-    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
-        - 719_468
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn unix(text: &str) -> Option<f64> {
-        let since = parse_time(text)?.duration_since(SystemTime::UNIX_EPOCH);
-        since.ok().map(|since| since.as_secs_f64())
-    }
-
-    #[test]
-    fn trigger_times_are_read_with_fraction_and_offset() {
-        assert_eq!(unix("1970-01-01T00:00:00Z"), Some(0.0));
-        assert_eq!(unix("2000-02-29T12:00:00Z"), Some(951_825_600.0));
-        assert_eq!(unix("2026-01-01T00:00:00.25Z"), Some(1_767_225_600.25));
-        assert_eq!(unix("2026-01-01T02:00:00+02:00"), Some(1_767_225_600.0));
-        assert_eq!(unix("2025-12-31T19:00:00-05:00"), Some(1_767_225_600.0));
-        for text in ["", "yesterday", "2026-01-01", "2026-01-01T00:00:00"] {
-            assert_eq!(unix(text), None, "{text}");
-        }
-    }
 }

@@ -11,7 +11,8 @@ use crate::model::ObjectName;
 use crate::warning::Warning;
 
 use super::networks::{networks, routes};
-use super::resolve::{Claim, HealthCheck, Rank, Resolved, Tally, resolve};
+use super::resolve::resolve;
+use super::resolved::{Claim, HealthCheck, Rank, Resolved, Tally};
 use super::view::View;
 
 /// Every object that the data plane is to have, by id, and what has changed since the last update.

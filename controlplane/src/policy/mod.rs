@@ -4,13 +4,14 @@
 //! readiness, address families, own addresses and masquerading is decided here, so that the data
 //! plane only looks things up.
 //!
-//! [`view`] knows what the gateway is, [`lists`] chooses endpoints, [`resolve`] turns one service
-//! into objects, [`networks`] does the rest, and [`desired`] keeps the sum of it all.
+//! `view` knows what the gateway is, `lists` chooses endpoints, `resolve` turns one service into
+//! objects, `networks` does the rest, and [`Desired`] keeps the sum of it all.
 
 mod desired;
 mod lists;
 mod networks;
 mod resolve;
+mod resolved;
 mod view;
 
 use hugepages::object::Object;
@@ -21,7 +22,7 @@ use crate::model::ClusterObject;
 use crate::warning::Warning;
 
 pub use desired::{Changes, Desired};
-pub use resolve::{HealthCheck, Tally};
+pub use resolved::{HealthCheck, Tally};
 
 /// The objects that a gateway with these settings is to have when `objects` is all there is.
 #[must_use]

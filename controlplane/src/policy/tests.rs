@@ -1,1 +1,316 @@
-#![allow(missing_docs)]
+//! The state as a whole: however the cluster came to be what it is, the objects are the same.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use hugepages::Digest;
+use hugepages::object::{Object, ObjectId, Route};
+use proptest::prelude::*;
+
+use super::fixtures::{endpoint, gateway, service, slice};
+use super::{Desired, desired_state};
+use crate::index::Index;
+use crate::model::{
+    ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceType, SourceRanges, TrafficPolicy,
+};
+
+fn node(name: &str, zone: Option<&str>) -> NodeObject {
+    let last = name.bytes().last().unwrap_or(0);
+    NodeObject {
+        name: ObjectName::new("", name),
+        zone: zone.map(Into::into),
+        internal_ips: vec![IpAddr::from([192, 0, 2, last])],
+        pod_cidrs: vec![crate::convert::parse_prefix(&format!("10.244.{last}.0/24")).unwrap()],
+        leaving: false,
+    }
+}
+
+/// What a cluster may do next. Few names and addresses, so that they collide.
+#[allow(clippy::large_enum_variant)] // Few and short-lived.
+#[derive(Debug, Clone)]
+enum Step {
+    Apply(ClusterObject),
+    Delete(ObjectKind, ObjectName),
+    Replace(ObjectKind, Vec<ClusterObject>),
+}
+
+fn any_service() -> impl Strategy<Value = ClusterObject> {
+    (
+        0..4u8,
+        0..3u8,
+        0..3u8,
+        any::<bool>(),
+        0..3u16,
+        any::<bool>(),
+    )
+        .prop_map(|(name, cluster_ip, external, local, node_port, ranged)| {
+            let mut made = service(&format!("s{name}"));
+            made.cluster_ips = vec![IpAddr::from([10, 96, 0, cluster_ip])];
+            made.external_ips = vec![IpAddr::from([198, 51, 100, external])];
+            made.ingress_ips = vec![IpAddr::from([198, 51, 100, external + 1])];
+            made.service_type = ServiceType::LoadBalancer;
+            made.ports[0].node_port = (node_port > 0).then_some(30_000 + node_port);
+            if local {
+                made.external_policy = TrafficPolicy::Local;
+                made.health_check_node_port = Some(31_000);
+            }
+            if ranged {
+                let prefix = crate::convert::parse_prefix("203.0.113.0/24");
+                made.source_ranges = SourceRanges {
+                    v4: Some(prefix.into_iter().collect()),
+                    v6: None,
+                };
+            }
+            ClusterObject::Service(made)
+        })
+}
+
+fn any_slice() -> impl Strategy<Value = ClusterObject> {
+    let endpoints = prop::collection::vec((0..6u8, 0..3u8, any::<bool>(), 0..3u8), 0..5);
+    (0..4u8, 0..2u8, endpoints).prop_map(|(of, name, endpoints)| {
+        let mut made = slice(&format!("s{of}"), []);
+        made.name.name = format!("x{name}");
+        for (last, node, ready, zone) in endpoints {
+            let mut endpoint = endpoint(IpAddr::from([10, 244, 0, last + 1]));
+            endpoint.node = Some(format!("node-{}", char::from(b'a' + node)));
+            (endpoint.ready, endpoint.serving, endpoint.terminating) = (ready, true, !ready);
+            if zone > 0 {
+                endpoint.zone_hints = vec![format!("zone-{zone}")];
+            }
+            made.endpoints.push(endpoint);
+        }
+        ClusterObject::Slice(made)
+    })
+}
+
+fn any_node() -> impl Strategy<Value = ClusterObject> {
+    (0..3u8, 0..3u8).prop_map(|(name, zone)| {
+        let zone = (zone > 0).then(|| format!("zone-{zone}"));
+        ClusterObject::Node(node(
+            &format!("node-{}", char::from(b'a' + name)),
+            zone.as_deref(),
+        ))
+    })
+}
+
+fn any_object() -> impl Strategy<Value = ClusterObject> {
+    prop_oneof![any_service(), any_slice(), any_node()]
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    let kept = |kind| move |object: &ClusterObject| object.kind() == kind;
+    prop_oneof![
+        6 => any_object().prop_map(Step::Apply),
+        3 => any_object().prop_map(|object| Step::Delete(object.kind(), object.name().clone())),
+        1 => (prop::sample::select(&ObjectKind::ALL[..]), prop::collection::vec(any_object(), 0..6))
+            .prop_map(move |(kind, mut objects)| {
+                objects.retain(kept(kind));
+                Step::Replace(kind, objects)
+            }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn changes_lead_to_the_state_that_a_fresh_start_would_find(
+        steps in prop::collection::vec((any_step(), any::<bool>()), 1..40),
+    ) {
+        let mut index = Index::new();
+        let mut desired = Desired::new(gateway());
+        let mut replica: BTreeMap<ObjectId, Object> = BTreeMap::new();
+        let mut cluster: BTreeMap<(ObjectKind, ObjectName), ClusterObject> = BTreeMap::new();
+        let key = |object: &ClusterObject| (object.kind(), object.name().clone());
+        for (step, look) in steps {
+            match step {
+                Step::Apply(object) => {
+                    cluster.insert(key(&object), object.clone());
+                    index.apply(object);
+                }
+                Step::Delete(kind, name) => {
+                    index.delete(kind, &name);
+                    cluster.remove(&(kind, name));
+                }
+                Step::Replace(kind, objects) => {
+                    cluster.retain(|(other, _), _| *other != kind);
+                    cluster.extend(objects.iter().map(|object| (key(object), object.clone())));
+                    index.replace(kind, objects);
+                }
+            }
+            if look {
+                desired.refresh(&mut index);
+                let changes = desired.take_changes();
+                for id in changes.deletes {
+                    prop_assert!(replica.remove(&id).is_some());
+                }
+                for object in changes.puts {
+                    let before = replica.insert(object.id(), object.clone());
+                    prop_assert_ne!(before, Some(object));
+                }
+            }
+        }
+        desired.refresh(&mut index);
+        let changes = desired.take_changes();
+        for id in changes.deletes {
+            replica.remove(&id);
+        }
+        replica.extend(changes.puts.into_iter().map(|object| (object.id(), object)));
+        let fresh = desired_state(&gateway(), cluster.into_values());
+        let now: Vec<Object> = desired.objects().cloned().collect();
+        prop_assert_eq!(&now, &fresh);
+        prop_assert_eq!(replica.into_values().collect::<Vec<_>>(), fresh);
+        prop_assert_eq!(now.iter().collect::<Digest>(), desired.digest());
+    }
+}
+
+#[test]
+fn the_own_nodes_zone_decides_as_soon_as_it_is_known() {
+    let mut index = Index::new();
+    index.apply(ClusterObject::Service(service("web")));
+    let mut of_web = slice(
+        "web",
+        [IpAddr::from([10, 244, 0, 1]), IpAddr::from([10, 244, 0, 2])],
+    );
+    of_web.endpoints[0].zone_hints = vec!["zone-1".into()];
+    of_web.endpoints[1].zone_hints = vec!["zone-2".into()];
+    index.apply(ClusterObject::Slice(of_web));
+    let mut desired = Desired::new(gateway());
+    let sizes = |desired: &Desired| -> Vec<usize> {
+        let size = |object: &Object| match object {
+            Object::BackendSet(set) => Some(set.members.len()),
+            _ => None,
+        };
+        desired.objects().filter_map(size).collect()
+    };
+    desired.refresh(&mut index);
+    assert_eq!(sizes(&desired), [2]);
+    index.apply(ClusterObject::Node(node("node-a", Some("zone-2"))));
+    desired.refresh(&mut index);
+    let mut found = sizes(&desired);
+    found.sort_unstable();
+    assert_eq!(found, [1, 2], "one chosen; both may keep their flows");
+    index.apply(ClusterObject::Node(node("node-a", None)));
+    desired.refresh(&mut index);
+    assert_eq!(sizes(&desired), [2]);
+}
+
+#[test]
+fn nodes_are_routed_to_by_their_internal_address_of_the_same_family() {
+    let mut odd = node("node-d", None);
+    odd.pod_cidrs
+        .push(crate::convert::parse_prefix("fd00:10:244:d::/64").unwrap());
+    let mut twin = node("node-e", None);
+    twin.pod_cidrs = node("node-c", None).pod_cidrs;
+    let mut index = Index::new();
+    for node in [node("node-a", None), node("node-c", None), odd, twin] {
+        index.apply(ClusterObject::Node(node));
+    }
+    let mut desired = Desired::new(gateway());
+    let warnings = desired.refresh(&mut index);
+    let routes = |desired: &Desired| -> Vec<String> {
+        let mut shown: Vec<String> = desired
+            .objects()
+            .filter_map(|object| match object {
+                Object::Route(Route { to, via }) => {
+                    Some(format!("{}/{} {via}", to.address, to.length))
+                }
+                _ => None,
+            })
+            .collect();
+        shown.sort();
+        shown
+    };
+    assert_eq!(
+        routes(&desired),
+        ["10.244.100.0/24 192.0.2.100", "10.244.99.0/24 192.0.2.99"]
+    );
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    index.delete(ObjectKind::Node, &ObjectName::new("", "node-c"));
+    desired.refresh(&mut index);
+    assert_eq!(
+        routes(&desired),
+        ["10.244.100.0/24 192.0.2.100", "10.244.99.0/24 192.0.2.101"]
+    );
+}
+
+#[test]
+fn health_checks_count_distinct_ready_local_addresses() {
+    let mut web = service("web");
+    web.service_type = ServiceType::LoadBalancer;
+    web.external_policy = TrafficPolicy::Local;
+    web.health_check_node_port = Some(31_000);
+    let mut of_web = slice("web", (1..=4).map(|last| IpAddr::from([10, 244, 0, last])));
+    for endpoint in &mut of_web.endpoints[..3] {
+        endpoint.node = Some("node-a".into());
+    }
+    (of_web.endpoints[2].ready, of_web.endpoints[2].terminating) = (false, true);
+    let mut again = of_web.clone();
+    again.name.name = "web-again".into();
+    let mut index = Index::new();
+    index.apply(ClusterObject::Service(web.clone()));
+    index.apply(ClusterObject::Slice(of_web));
+    index.apply(ClusterObject::Slice(again));
+    let mut desired = Desired::new(gateway());
+    desired.refresh(&mut index);
+    let checks = |desired: &Desired| -> Vec<(u16, usize)> {
+        desired
+            .health_checks()
+            .map(|(_, check)| (check.port, check.local_endpoints))
+            .collect()
+    };
+    assert_eq!(checks(&desired), [(31_000, 2)]);
+    web.external_policy = TrafficPolicy::Cluster;
+    index.apply(ClusterObject::Service(web));
+    desired.refresh(&mut index);
+    assert_eq!(checks(&desired), []);
+}
+
+#[test]
+fn ports_with_endpoints_elsewhere_only_are_counted() {
+    let mut web = service("web");
+    web.internal_policy = TrafficPolicy::Local;
+    web.external_policy = TrafficPolicy::Local;
+    web.ports[0].node_port = Some(30_080);
+    let mut index = Index::new();
+    index.apply(ClusterObject::Service(web));
+    let mut desired = Desired::new(gateway());
+    desired.refresh(&mut index);
+    let counted = |desired: &Desired| {
+        let tally = desired.tally();
+        (tally.no_local_internal, tally.no_local_external)
+    };
+    assert_eq!(counted(&desired), (0, 0), "nothing to be local");
+    index.apply(ClusterObject::Slice(slice(
+        "web",
+        [IpAddr::from([10, 244, 0, 1])],
+    )));
+    desired.refresh(&mut index);
+    assert_eq!(counted(&desired), (1, 1));
+}
+
+#[test]
+fn entries_are_counted_by_service_port() {
+    let mut index = Index::new();
+    let mut many = service("many");
+    let port = many.ports[0].clone();
+    many.ports = (0..3u16)
+        .map(|number| {
+            let mut port = port.clone();
+            (port.name, port.port) = (format!("p{number}"), 80 + number);
+            port
+        })
+        .collect();
+    index.apply(ClusterObject::Service(many.clone()));
+    let mut headless = service("headless");
+    headless.cluster_ips.clear();
+    index.apply(ClusterObject::Service(headless));
+    let mut alias = service("alias");
+    alias.service_type = ServiceType::ExternalName("www.example.org".into());
+    index.apply(ClusterObject::Service(alias));
+    let mut desired = Desired::new(gateway());
+    desired.refresh(&mut index);
+    assert_eq!(desired.tally().service_ports, 3);
+    many.ports.truncate(1);
+    index.apply(ClusterObject::Service(many));
+    desired.refresh(&mut index);
+    assert_eq!(desired.tally().service_ports, 1);
+}

@@ -53,7 +53,7 @@ pub trait Channel {
 /// Makes channels.
 pub trait Connector {
     /// What it makes.
-    type Channel: Channel;
+    type Channel: Channel + std::fmt::Debug;
 
     /// Attaches to the region and announces this control plane under a new boot id.
     ///

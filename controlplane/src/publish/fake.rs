@@ -12,38 +12,38 @@ use super::{Broken, Channel, Connector};
 
 /// The region and the process behind it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct World(Rc<RefCell<State>>);
+pub(crate) struct World(Rc<RefCell<State>>);
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(crate) struct State {
     /// `None` = no region file.
-    pub(super) region: Option<u64>,
-    pub(super) capacity: usize,
-    pub(super) commands: VecDeque<Record>,
-    pub(super) replies: VecDeque<Record>,
-    pub(super) boot: u64,
-    pub(super) control_boot: u64,
-    pub(super) installed: BTreeMap<ObjectId, Object>,
-    pub(super) generation: u64,
-    pub(super) refuse: Option<Reason>,
-    pub(super) silent: bool,
-    pub(super) updates: Vec<Seen>,
-    pub(super) wanted: Option<(u64, Digest)>,
-    pub(super) beats: u64,
+    pub(crate) region: Option<u64>,
+    pub(crate) capacity: usize,
+    pub(crate) commands: VecDeque<Record>,
+    pub(crate) replies: VecDeque<Record>,
+    pub(crate) boot: u64,
+    pub(crate) control_boot: u64,
+    pub(crate) installed: BTreeMap<ObjectId, Object>,
+    pub(crate) generation: u64,
+    pub(crate) refuse: Option<Reason>,
+    pub(crate) silent: bool,
+    pub(crate) updates: Vec<Seen>,
+    pub(crate) wanted: Option<(u64, Digest)>,
+    pub(crate) beats: u64,
     assembler: Option<Assembler>,
     staged: Option<(u64, bool, BTreeMap<ObjectId, Object>, u64)>,
 }
 
 /// An update that the data plane has got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) full: bool,
-    pub(super) changes: u64,
+pub(crate) struct Seen {
+    pub(crate) full: bool,
+    pub(crate) changes: u64,
 }
 
 impl World {
     /// A region and a data plane that has just started in it.
-    pub(super) fn with_region(capacity: usize) -> Self {
+    pub(crate) fn with_region(capacity: usize) -> Self {
         let world = Self::default();
         world.change(|state| {
             state.region = Some(1);
@@ -53,12 +53,12 @@ impl World {
         world
     }
 
-    pub(super) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    pub(crate) fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         change(&mut self.0.borrow_mut())
     }
 
     /// Lets the data plane take up to `most` records.
-    pub(super) fn run(&self, most: usize) {
+    pub(crate) fn run(&self, most: usize) {
         self.change(|state| {
             for _ in 0..most {
                 let Some(record) = state.commands.pop_front() else {
@@ -78,7 +78,7 @@ impl World {
     }
 
     /// The data plane dies and starts again in the same region, without its state.
-    pub(super) fn restart(&self) {
+    pub(crate) fn restart(&self) {
         self.change(|state| {
             state.boot += 1;
             state.commands.clear();
@@ -91,13 +91,13 @@ impl World {
         });
     }
 
-    pub(super) fn digest(&self) -> Digest {
+    pub(crate) fn digest(&self) -> Digest {
         self.change(|state| state.installed.values().collect())
     }
 }
 
 impl State {
-    pub(super) fn say(&mut self, reply: Reply) {
+    pub(crate) fn say(&mut self, reply: Reply) {
         self.replies.push_back(encode_reply(&reply));
     }
 
@@ -169,7 +169,7 @@ impl Connector for World {
 
 /// A channel into the [`World`].
 #[derive(Debug)]
-pub(super) struct FakeChannel {
+pub(crate) struct FakeChannel {
     world: World,
     region: u64,
 }

@@ -16,7 +16,7 @@ use kube::{Client, Config};
 use crate::convert::{HEADLESS_LABEL, PROXY_NAME_LABEL};
 use crate::model::ObjectKind;
 
-use super::Events;
+use super::event::Events;
 use watch::{KindWatch, Timing};
 
 /// The API server cannot be reached as configured.

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::convert;
 use crate::model::ObjectKind;
-use crate::source::{Change, Events, SourceEvent};
+use crate::source::event::{Change, Events, SourceEvent};
 use crate::warning::Warning;
 
 /// Objects of a page of a list; bounds what is in memory as JSON at a time.

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use crate::convert;
 use crate::model::{ClusterObject, ObjectKind, ObjectName};
-use crate::source::Change;
+use crate::source::event::Change;
 use crate::warning::Warning;
 
-use super::{Unreadable, parse};
+use super::parse;
 
 type Key = (ObjectKind, ObjectName);
 
@@ -32,6 +32,17 @@ pub struct Reading {
     pub changes: Vec<Change>,
     /// What is wrong in files that are new or different.
     pub warnings: Vec<Warning>,
+}
+
+/// The directory of manifests cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("directory of manifests {} cannot be read: {cause}", path.display())]
+pub struct Unreadable {
+    /// The directory.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub cause: std::io::Error,
 }
 
 #[derive(Debug, Default)]

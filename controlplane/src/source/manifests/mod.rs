@@ -8,12 +8,12 @@ mod directory;
 mod parse;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::model::ClusterObject;
 use crate::warning::Warning;
 
-pub use directory::Directory;
+pub use directory::{Directory, Reading, Unreadable};
 pub use watch::spawn;
 
 /// What a directory holds.
@@ -37,17 +37,6 @@ pub fn load_dir(path: &Path) -> Result<LoadReport, Unreadable> {
         objects: directory.objects(),
         warnings: read.warnings,
     })
-}
-
-/// The directory of manifests cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("directory of manifests {} cannot be read: {cause}", path.display())]
-pub struct Unreadable {
-    /// The directory.
-    pub path: PathBuf,
-    /// Why.
-    #[source]
-    pub cause: std::io::Error,
 }
 
 #[cfg(test)]

@@ -13,10 +13,10 @@ use std::time::{Duration, Instant};
 use notify::{RecursiveMode, Watcher};
 
 use crate::model::ObjectKind;
-use crate::source::{Events, SourceEvent};
+use crate::source::event::{Events, SourceEvent};
 use crate::warning::Warning;
 
-use super::{Directory, Unreadable};
+use super::directory::{Directory, Unreadable};
 
 /// Quiet time after a notification before the directory is read, and the longest such wait.
 const SETTLE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));

@@ -1,13 +1,11 @@
 //! Every conformance case, judged by the objects that the policy layer makes of it.
 
-mod evaluator;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use evaluator::{Evaluator, Packet, Verdict};
+use crate::evaluator::{Evaluator, Packet, Verdict};
 use hugepages::object::Protocol;
 use serde_json::Value;
 
