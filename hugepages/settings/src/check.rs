@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::{
     BackendChoice, Gateway, HugePages, Link, Metrics, Mode, Region, Settings, Source, Workers, raw,
 };
-use value::{choice, cidrs, number, unicast_addresses, wrong};
+use value::{choice, cidrs, number, own_addresses, unicast_addresses, wrong};
 
 /// Most workers that one gateway runs: the region has this many sets of counters at most.
 pub const MAX_WORKERS: usize = 16;
@@ -80,7 +80,7 @@ fn gateway(typed: &raw::Gateway, links: &[Link]) -> Result<Gateway, Error> {
         });
     }
     let addresses = match &typed.addresses {
-        Some(list) => unicast_addresses("gateway.addresses", list)?,
+        Some(list) => own_addresses("gateway.addresses", list)?,
         None => links
             .iter()
             .flat_map(|link| link.addresses.iter().map(ipnet::IpNet::addr))

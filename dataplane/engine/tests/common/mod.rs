@@ -293,7 +293,7 @@ impl Gateway {
         let now = Now {
             second: self.second,
         };
-        self.workers[worker].upkeep(now, 1 << 20, &mut self.pool);
+        self.workers[worker].upkeep(now, 20_000, &mut self.pool);
         self.collect(worker)
     }
 

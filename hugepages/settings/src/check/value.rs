@@ -132,10 +132,26 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 
 /// Distinct unicast addresses.
 pub(super) fn unicast_addresses(key: &str, list: &List<String>) -> Result<Vec<IpAddr>, Error> {
+    distinct(key, list, unicast_address)
+}
+
+/// Distinct addresses of one machine: unicast, or loopback as a node also has (it is never served).
+pub(super) fn own_addresses(key: &str, list: &List<String>) -> Result<Vec<IpAddr>, Error> {
+    distinct(key, list, |key, text| match text.parse::<IpAddr>() {
+        Ok(address) if address.is_loopback() => Ok(address),
+        _ => unicast_address(key, text),
+    })
+}
+
+fn distinct(
+    key: &str,
+    list: &List<String>,
+    read: impl Fn(&str, &str) -> Result<IpAddr, Error>,
+) -> Result<Vec<IpAddr>, Error> {
     let mut addresses = Vec::new();
     for (i, text) in list.0.iter().enumerate() {
         let key = format!("{key}[{i}]");
-        let address = unicast_address(&key, text)?;
+        let address = read(&key, text)?;
         if addresses.contains(&address) {
             return Err(wrong(
                 &key,
