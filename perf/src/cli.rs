@@ -1,0 +1,40 @@
+//! Verbs, and from results to exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{Error, engine};
+
+/// Measures Portgate.
+#[derive(Debug, Parser)]
+#[command(name = "perf", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The pipeline in process, over scenarios, against floors of the same run.
+    Engine(engine::Options),
+}
+
+/// Runs the verb of the command line. 0: measured; 1: failed; 2: wrong use.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().verb {
+        Verb::Engine(options) => engine::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let verb = match error {
+                Error::Usage(_) => "perf: wrong use",
+                Error::Run(_) => "perf",
+            };
+            eprintln!("{verb}: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Repeats of rounds, by all workers together, in turns with the floors.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use packet::{Link, Pool};
+
+use super::flows::{FlowSet, Tabled};
+use super::gateway::{Gateway, HASH_SEEDS};
+use super::options::{Plan, Scenario};
+use super::worker::Worker;
+use crate::Error;
+use crate::bench::crew::Job;
+use crate::bench::random::Random;
+use crate::bench::{Crew, Gate, Seat, round};
+use crate::floors::nat::FixedNat;
+use crate::floors::reads;
+use crate::floors::staged::StagedNat;
+use crate::pages::TableMemory;
+use crate::record::Fates;
+use crate::stats::median;
+use hugepages::region::Family as RegionFamily;
+
+/// Rounds before any that counts: they fill caches and train the branch predictor.
+pub(super) const WARM_UP: usize = 3;
+
+/// Rounds of each floor in a repeat.
+const FLOOR_ROUNDS: usize = 9;
+
+/// Results, nanoseconds.
+#[derive(Debug)]
+pub(super) struct Measured {
+    /// Flows that were in the table.
+    pub(super) flows: usize,
+    /// Of each repeat the median of its rounds.
+    pub(super) repeats: Vec<f64>,
+    /// The same for each floor.
+    pub(super) floors: Vec<(&'static str, Vec<f64>)>,
+    /// Instructions a packet.
+    pub(super) instructions: Option<f64>,
+    /// Of all frames timed.
+    pub(super) fates: Fates,
+}
+
+/// What one worker saw.
+struct Seen {
+    /// For each repeat the rounds' nanoseconds.
+    repeats: Vec<Vec<f64>>,
+    floors: Vec<(&'static str, Vec<f64>)>,
+    fates: Fates,
+}
+
+/// Measures a scenario on a gateway with these flows.
+pub(super) fn measure<F, L, P>(
+    plan: &Plan,
+    gateway: &Gateway,
+    flows: FlowSet<F>,
+    crew: &Crew,
+    seats: Vec<Seat<L, P>>,
+    memory: &mut TableMemory,
+) -> Result<Measured, Error>
+where
+    F: Tabled,
+    L: Link + Send + 'static,
+    L::Buffer: Send + 'static,
+    P: Pool<Buffer = L::Buffer> + Send + 'static,
+{
+    let flows = Arc::new(flows);
+    let gate = Arc::new(Gate::new(plan.workers));
+    let mut floors = None;
+    if plan.floors {
+        floors = Some(Floors::new(plan, &flows, memory)?);
+    }
+    let mut jobs: Vec<Job<Seen>> = Vec::new();
+    for (number, seat) in seats.into_iter().enumerate() {
+        let shared = gateway.shared.clone();
+        let pipeline = gateway.pipeline(number, plan.seed + number as u64);
+        let worker = Worker::new(plan, number, shared, pipeline, flows.clone(), seat)?;
+        let (plan, gate, floors) = (plan.clone(), gate.clone(), floors.take());
+        jobs.push(Box::new(move || {
+            let seen = repeat(&plan, worker, &gate, floors);
+            if seen.is_err() {
+                gate.give_up();
+            }
+            seen
+        }));
+    }
+    let seen = crew.run(jobs)?;
+    let mut measured = Measured::new(flows.len());
+    let frames = (plan.mbufs * plan.workers) as f64;
+    for repeat in 0..plan.repeat {
+        let workers: Vec<&Vec<f64>> = seen.iter().map(|seen| &seen.repeats[repeat]).collect();
+        let rounds = workers.iter().map(|rounds| rounds.len()).min().unwrap_or(0);
+        // A round of all workers lasts as long as its slowest.
+        let rounds = (0..rounds).map(|round| {
+            workers
+                .iter()
+                .map(|rounds| rounds[round])
+                .fold(0.0, f64::max)
+                / frames
+        });
+        measured.repeats.push(median(&rounds.collect::<Vec<_>>()));
+    }
+    for seen in seen {
+        measured.fates.add(seen.fates);
+        measured.floors.extend(seen.floors);
+    }
+    Ok(measured)
+}
+
+fn repeat<F, L, P>(
+    plan: &Plan,
+    mut worker: Worker<F, L, P>,
+    gate: &Gate,
+    mut floors: Option<Floors<F>>,
+) -> Result<Seen, Error>
+where
+    F: Tabled,
+    L: Link,
+    P: Pool<Buffer = L::Buffer>,
+{
+    let stopped = || Error::Run("another worker failed".to_owned());
+    let mut seen = Seen {
+        repeats: Vec::new(),
+        floors: Vec::new(),
+        fates: Fates::default(),
+    };
+    let turn = |worker: &mut Worker<F, L, P>| {
+        worker.prepare()?;
+        gate.pass().then_some(()).ok_or_else(stopped)?;
+        let result = worker.run()?;
+        gate.pass().then_some(()).ok_or_else(stopped)?;
+        worker.restore();
+        Ok::<_, Error>(result)
+    };
+    let rounds = rounds(plan);
+    for _ in 0..plan.repeat {
+        for _ in 0..WARM_UP {
+            turn(&mut worker)?;
+        }
+        let mut times = Vec::new();
+        let start = Instant::now();
+        while rounds.go_on(times.len(), start.elapsed()) {
+            let (nanos, fates) = turn(&mut worker)?;
+            times.push(nanos);
+            seen.fates.add(fates);
+        }
+        seen.repeats.push(times);
+        if let Some(floors) = &mut floors {
+            floors.repeat(&mut worker)?;
+        }
+    }
+    if let Some(floors) = floors {
+        seen.floors = floors.figures;
+    }
+    Ok(seen)
+}
+
+/// How long a repeat lasts.
+struct Rounds {
+    count: Option<usize>,
+    time: Duration,
+}
+
+fn rounds(plan: &Plan) -> Rounds {
+    let of_packets = |packets: u64| {
+        (packets as usize)
+            .div_ceil(plan.mbufs * plan.workers)
+            .max(1)
+    };
+    // Workers must agree without asking each other: about a millisecond a round.
+    let agreed = (plan.workers > 1).then(|| ((plan.seconds * 200.0) as usize).max(3));
+    Rounds {
+        count: plan.packets.map(of_packets).or(agreed),
+        time: Duration::from_secs_f64(plan.seconds),
+    }
+}
+
+impl Rounds {
+    fn go_on(&self, done: usize, elapsed: Duration) -> bool {
+        match self.count {
+            Some(count) => done < count,
+            None => done < 3 || elapsed < self.time,
+        }
+    }
+}
+
+/// The floors of a run and what they came to.
+struct Floors<F: Tabled> {
+    fixed: FixedNat<F>,
+    staged: Option<StagedNat<F>>,
+    random: Random,
+    figures: Vec<(&'static str, Vec<f64>)>,
+}
+
+impl<F: Tabled> Floors<F> {
+    fn new(plan: &Plan, flows: &FlowSet<F>, memory: &mut TableMemory) -> Result<Self, Error> {
+        let family = if F::LINES == 1 {
+            RegionFamily::V4
+        } else {
+            RegionFamily::V6
+        };
+        let (buckets, entries) = memory.table(family, plan.capacity)?;
+        let staged = StagedNat::new(buckets, entries, HASH_SEEDS);
+        let mut first = (F::Key::default(), F::Key::default());
+        // A full table has no room here for what lies in alternate buckets there.
+        let room = plan.capacity + plan.capacity / 2;
+        for (flow, reply) in flows.replies.iter().take(room).enumerate() {
+            let forward = flows.cluster.tuple::<F>(flow as u64);
+            staged.insert(&forward, &F::reverse(reply), 0x0200_0000_0201);
+            staged.insert(reply, &F::reverse(&forward), 0x0200_0000_0101);
+            first = (forward, F::reverse(reply));
+        }
+        Ok(Self {
+            fixed: FixedNat::new(&first.0, &first.1),
+            staged: (plan.scenario == Scenario::Established).then_some(staged),
+            random: Random::new(plan.seed, u64::MAX),
+            figures: Vec::new(),
+        })
+    }
+
+    fn repeat<L, P>(&mut self, worker: &mut Worker<F, L, P>) -> Result<(), Error>
+    where
+        L: Link,
+        P: Pool<Buffer = L::Buffer>,
+    {
+        let bare = rounds_of(worker, |worker| {
+            round(
+                &mut worker.seat.link,
+                &mut worker.bursts,
+                |_, burst, done| {
+                    done.extend(burst.drain(..));
+                },
+            )
+        })?;
+        self.add("rx_tx", bare);
+        let fixed = &self.fixed;
+        let nat = rounds_of(worker, |worker| {
+            round(
+                &mut worker.seat.link,
+                &mut worker.bursts,
+                |_, burst, done| {
+                    fixed.work(burst, done);
+                },
+            )
+        })?;
+        self.add("nat", nat);
+        let Some(staged) = &mut self.staged else {
+            return Ok(());
+        };
+        let nat = rounds_of(worker, |worker| {
+            round(
+                &mut worker.seat.link,
+                &mut worker.bursts,
+                |_, burst, done| {
+                    staged.work(burst, done);
+                },
+            )
+        })?;
+        if staged.misses > 0 {
+            return Err(Error::Run(format!(
+                "the floor staged_nat missed {} frames",
+                staged.misses
+            )));
+        }
+        let batched = reads::batched(staged.lines(), 1 << 20, &mut self.random);
+        let alone = reads::alone(staged.lines(), 1 << 18, &mut self.random);
+        self.add("staged_nat", nat);
+        self.add("random_read", batched);
+        self.add("random_read_alone", alone);
+        Ok(())
+    }
+
+    fn add(&mut self, name: &'static str, nanos: f64) {
+        match self.figures.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, figures)) => figures.push(nanos),
+            None => self.figures.push((name, vec![nanos])),
+        }
+    }
+}
+
+/// Median nanoseconds a frame of some rounds.
+fn rounds_of<F, L, P>(
+    worker: &mut Worker<F, L, P>,
+    mut timed: impl FnMut(&mut Worker<F, L, P>) -> Duration,
+) -> Result<f64, Error>
+where
+    F: Tabled,
+    L: Link,
+    P: Pool<Buffer = L::Buffer>,
+{
+    let mut times = Vec::new();
+    for number in 0..WARM_UP + FLOOR_ROUNDS {
+        worker.prepare()?;
+        worker.skip();
+        let frames = worker.frames() as f64;
+        let elapsed = timed(worker);
+        if number >= WARM_UP {
+            times.push(elapsed.as_nanos() as f64 / frames);
+        }
+    }
+    Ok(median(&times))
+}

@@ -1,0 +1,50 @@
+//! The lab: what Portgate costs, measured on the machine at hand and set against floors measured in
+//! the same run.
+//!
+//! Layers, from the top; each calls only those below it:
+//!
+//! | module | |
+//! |---|---|
+//! | [`cli`] | verbs and their options |
+//! | [`engine`](mod@engine) | `perf engine`: the pipeline in process, over scenarios |
+//! | [`floors`] | what the same frames cost with less done to them |
+//! | [`bench`](mod@bench) | the loop that all of these are timed in, and its frames and links |
+//! | [`record`], [`host`], [`priority`], [`pages`], [`stats`] | results, and the machine |
+
+pub mod bench;
+pub mod cli;
+pub mod engine;
+pub mod floors;
+pub mod host;
+pub mod pages;
+pub mod priority;
+pub mod record;
+pub mod stats;
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Options that contradict each other or the machine: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A run that failed, or whose result would be no result: exit code 1.
+    #[error("{0}")]
+    Run(String),
+}
+
+impl Error {
+    /// The exit code that tells them apart.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Run(_) => 1,
+        }
+    }
+}
+
+impl From<dpdk::Error> for Error {
+    fn from(error: dpdk::Error) -> Self {
+        Self::Run(error.to_string())
+    }
+}

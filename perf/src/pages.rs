@@ -1,0 +1,194 @@
+//! The pages under tables and buffers: ordinary ones, transparent huge ones, or reserved huge ones.
+//!
+//! With ordinary pages nearly every access to a large table misses the TLB and costs a page walk, in a
+//! virtual machine a nested one; so a figure means little without saying which pages it is for.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use hugepages::layout::Geometry;
+use hugepages::region::Family;
+use hugepages::{Line, Region, Slab, TagLine};
+
+use crate::Error;
+
+const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
+const TUNABLES: &str = "GLIBC_TUNABLES";
+const TRANSPARENT: &str = "glibc.malloc.hugetlb=1";
+
+/// Where the flow tables lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum TablePages {
+    /// The heap, on 4 KiB pages.
+    Small,
+    /// The heap, on transparent huge pages (madvise, by glibc's `hugetlb` tunable).
+    Transparent,
+    /// A region on hugetlbfs, as in production; needs `--huge-pages`.
+    Huge,
+}
+
+impl TablePages {
+    /// Name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Small => "small",
+            Self::Transparent => "transparent",
+            Self::Huge => "huge",
+        }
+    }
+}
+
+/// Makes the process's heap use transparent huge pages: starts the program again with glibc's tunable,
+/// unless that is how it was started.
+///
+/// # Errors
+///
+/// [`Error::Run`] if it cannot be started again.
+pub fn ensure_transparent() -> Result<(), Error> {
+    let tunables = std::env::var(TUNABLES).unwrap_or_default();
+    if tunables.split(':').any(|tunable| tunable == TRANSPARENT) {
+        return Ok(());
+    }
+    let tunables = match tunables.as_str() {
+        "" => TRANSPARENT.to_owned(),
+        others => format!("{others}:{TRANSPARENT}"),
+    };
+    let failed = Command::new("/proc/self/exe")
+        .args(std::env::args_os().skip(1))
+        .env(TUNABLES, tunables)
+        .exec();
+    Err(Error::Run(format!(
+        "cannot start again with {TUNABLES}: {failed}"
+    )))
+}
+
+/// Huge pages of 2 MiB, reserved until dropped, and a hugetlbfs to make files on.
+#[derive(Debug)]
+pub struct Reserved {
+    before: u64,
+    mount: tempfile::TempDir,
+}
+
+impl Reserved {
+    /// Sees to it that `count` pages are free.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] without the right, or if memory is too fragmented for as many.
+    pub fn new(count: u64) -> Result<Self, Error> {
+        let fail = |what: String| Error::Run(format!("--huge-pages {count}: {what}"));
+        let before = number(RESERVED).ok_or_else(|| fail(format!("cannot read {RESERVED}")))?;
+        let free = number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
+        let wanted = before + count.saturating_sub(free.unwrap_or(0));
+        fs::write(RESERVED, wanted.to_string())
+            .map_err(|error| fail(format!("cannot write {RESERVED}: {error}")))?;
+        let got = number(RESERVED).unwrap_or(0);
+        if got < wanted {
+            let _ = fs::write(RESERVED, before.to_string());
+            return Err(fail(format!(
+                "the kernel found only {} free pages of 2 MiB",
+                got.saturating_sub(before)
+            )));
+        }
+        let mount = tempfile::tempdir().map_err(|error| fail(error.to_string()))?;
+        let mounted = Command::new("mount")
+            .args(["-t", "hugetlbfs", "-o", "pagesize=2M", "perf"])
+            .arg(mount.path())
+            .status();
+        let reserved = Self { before, mount };
+        match mounted {
+            Ok(status) if status.success() => Ok(reserved),
+            _ => Err(fail("cannot mount a hugetlbfs".to_owned())),
+        }
+    }
+
+    /// Directory of the hugetlbfs.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.mount.path()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
+        let _ = fs::write(RESERVED, self.before.to_string());
+    }
+}
+
+/// Gives tables their memory.
+#[derive(Debug)]
+pub struct TableMemory {
+    pages: TablePages,
+    directory: PathBuf,
+    made: u32,
+}
+
+impl TableMemory {
+    /// On pages of this kind; `directory` is on hugetlbfs if they are huge ones.
+    #[must_use]
+    pub fn new(pages: TablePages, directory: PathBuf) -> Self {
+        Self {
+            pages,
+            directory,
+            made: 0,
+        }
+    }
+
+    /// Zeroed buckets and entries for `flows` flows.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] if the region cannot be made.
+    pub fn table(
+        &mut self,
+        family: Family,
+        flows: usize,
+    ) -> Result<(Slab<TagLine>, Slab<Line>), Error> {
+        if self.pages == TablePages::Huge {
+            return self.region(family, flows);
+        }
+        let lines = match family {
+            Family::V4 => 1,
+            Family::V6 => 2,
+        };
+        let buckets = (flows * 4).div_ceil(16).max(1);
+        Ok((Slab::heap(buckets), Slab::heap(buckets * 16 * lines)))
+    }
+
+    fn region(
+        &mut self,
+        family: Family,
+        flows: usize,
+    ) -> Result<(Slab<TagLine>, Slab<Line>), Error> {
+        let flows = u32::try_from(flows.max(16)).unwrap_or(u32::MAX);
+        let (flows, flows_v6) = match family {
+            Family::V4 => (flows, 16),
+            Family::V6 => (16, flows),
+        };
+        let geometry = Geometry {
+            workers: 1,
+            command_records: 64,
+            reply_records: 64,
+            journal_records: 64,
+            service_slots: 8,
+            links: 0,
+            flows,
+            flows_v6,
+        };
+        self.made += 1;
+        let path = self.directory.join(format!("table{}", self.made));
+        let (region, _) = Region::create(&path, &geometry)
+            .map_err(|error| Error::Run(format!("no memory for a flow table: {error}")))?;
+        // The mapping keeps the memory; the name is of no use to anybody.
+        let _ = fs::remove_file(&path);
+        Ok((region.flow_buckets(family), region.flow_entries(family)))
+    }
+}
+
+fn number(path: &str) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,52 @@
+//! Minimum, median, maximum.
+
+use serde::Serialize;
+
+/// What a number of measurements of the same thing came to, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many.
+    pub count: usize,
+    /// Least: what the machine can do undisturbed.
+    pub min: f64,
+    /// Half were less.
+    pub median: f64,
+    /// Most.
+    pub max: f64,
+}
+
+impl Summary {
+    /// `None` of nothing.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            count: sorted.len(),
+            min: *sorted.first()?,
+            median: *sorted.get(sorted.len() / 2)?,
+            max: *sorted.last()?,
+        })
+    }
+}
+
+/// The median; 0 of nothing.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    Summary::of(values).map_or(0.0, |summary| summary.median)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_measurements_does_not_matter() {
+        let summary = Summary::of(&[5.0, 1.0, 9.0, 7.0, 3.0]).unwrap();
+        assert_eq!(
+            (summary.min, summary.median, summary.max, summary.count),
+            (1.0, 5.0, 9.0, 5)
+        );
+        assert_eq!(Summary::of(&[]), None);
+    }
+}
