@@ -1,0 +1,213 @@
+//! What is installed, as the region's journal tells it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use engine::slots::ServiceSlots;
+use hugepages::codec::Assembler;
+use hugepages::object::{
+    Backend, Frontend, Key, Kind, NO_KEY, Object, ObjectId, Prefix, Protocol, Service,
+};
+use hugepages::{Message, Record, Region};
+
+use crate::failure::Failure;
+
+/// The installed objects, and where their services are counted.
+#[derive(Debug, Default)]
+pub(crate) struct Installed {
+    objects: BTreeMap<ObjectId, Object>,
+    slots: HashMap<Key, u32>,
+    keys: HashMap<u32, Key>,
+    /// Generation of the last update.
+    pub(crate) generation: u64,
+}
+
+impl Installed {
+    /// What is installed in this region.
+    pub(crate) fn of(region: &Region) -> Result<Self, Failure> {
+        let records = region.journal().and_then(|journal| Ok(journal.read_all()?));
+        let mut installed = Self::replay(&records.map_err(failed)?)?;
+        let slots = ServiceSlots::new(region.service_keys());
+        for slot in 1.. {
+            let Some(key) = slots.key(slot) else { break };
+            installed.slots.insert(key, slot);
+            installed.keys.insert(slot, key);
+        }
+        Ok(installed)
+    }
+
+    /// Every service port, by name, port name and protocol.
+    pub(crate) fn services(&self) -> Vec<&Service> {
+        let mut found: Vec<_> = self
+            .objects
+            .values()
+            .filter_map(|object| match object {
+                Object::Service(service) => Some(service),
+                _ => None,
+            })
+            .collect();
+        found.sort_by_key(|service| (&service.name, &service.port_name, service.protocol));
+        found
+    }
+
+    /// The frontends of each service, by kind and address; those that stand for all other ports of
+    /// an address are nobody's.
+    pub(crate) fn frontends(&self) -> HashMap<Key, Vec<&Frontend>> {
+        let mut found: HashMap<Key, Vec<&Frontend>> = HashMap::new();
+        for object in self.objects.values() {
+            if let Object::Frontend(frontend) = object
+                && frontend.protocol != Protocol::Any
+            {
+                found.entry(frontend.service).or_default().push(frontend);
+            }
+        }
+        for frontends in found.values_mut() {
+            frontends.sort_by_key(|f| (f.kind as u8, f.address, f.port));
+        }
+        found
+    }
+
+    /// Members of a backend set; none if there is no such set.
+    pub(crate) fn backends(&self, key: Key) -> &[Backend] {
+        match self.get(Kind::BackendSet, key) {
+            Some(Object::BackendSet(set)) => &set.members,
+            _ => &[],
+        }
+    }
+
+    /// The prefixes of a frontend's ranges; `None` = everyone.
+    pub(crate) fn ranges(&self, key: Key) -> Option<&[Prefix]> {
+        match self.get(Kind::Ranges, key) {
+            Some(Object::Ranges(ranges)) => Some(&ranges.prefixes),
+            _ if key == NO_KEY => None,
+            _ => Some(&[]),
+        }
+    }
+
+    /// Slot of a service's own counters; `None` if it shares them with others.
+    pub(crate) fn slot(&self, service: Key) -> Option<u32> {
+        self.slots.get(&service).copied()
+    }
+
+    /// The service that is counted in this slot, if it still is installed.
+    pub(crate) fn service_at(&self, slot: u32) -> Option<&Service> {
+        match self.get(Kind::Service, *self.keys.get(&slot)?) {
+            Some(Object::Service(service)) => Some(service),
+            _ => None,
+        }
+    }
+
+    fn get(&self, kind: Kind, key: Key) -> Option<&Object> {
+        self.objects.get(&ObjectId { kind, key })
+    }
+
+    fn replay(records: &[Record]) -> Result<Self, Failure> {
+        let mut installed = Self::default();
+        let mut assembler = Assembler::new();
+        for record in records {
+            match assembler.push(record).map_err(failed)? {
+                Some(Message::Put(object)) => {
+                    installed.objects.insert(object.id(), object);
+                }
+                Some(Message::Delete(id)) => {
+                    installed.objects.remove(&id);
+                }
+                Some(Message::Commit { generation, .. }) => installed.generation = generation,
+                Some(Message::Begin { .. }) | None => {}
+            }
+        }
+        Ok(installed)
+    }
+}
+
+/// Whether a service is meant by this name: `namespace/name`, or the name alone.
+pub(crate) fn is_named(service: &Service, wanted: &str) -> bool {
+    let name = service.name.split_once('/').map_or("", |(_, name)| name);
+    service.name == wanted || name == wanted
+}
+
+fn failed(cause: impl fmt::Display) -> Failure {
+    Failure::Failed(format!("the region's journal cannot be read: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use hugepages::codec::encode;
+    use hugepages::object::{BackendSet, OnEndpointGone, service_key};
+
+    use super::*;
+
+    fn service(name: &str) -> Service {
+        Service {
+            key: service_key(name, "", Protocol::Tcp),
+            name: name.to_owned(),
+            port_name: String::new(),
+            protocol: Protocol::Tcp,
+            serving: NO_KEY,
+            on_endpoint_gone: OnEndpointGone::Keep,
+        }
+    }
+
+    fn journal(messages: &[Message]) -> Vec<Record> {
+        let mut records = Vec::new();
+        messages
+            .iter()
+            .for_each(|message| encode(message, &mut records));
+        records
+    }
+
+    #[test]
+    fn what_was_put_and_not_deleted_is_installed() {
+        let (a, b) = (
+            Object::Service(service("x/a")),
+            Object::Service(service("x/b")),
+        );
+        let backend = |last| Backend {
+            address: [10, 0, 0, last].into(),
+            port: 80,
+        };
+        let set = BackendSet::new((1..20).map(backend).collect());
+        let key = set.key;
+        let commit = Message::Commit {
+            boot: 1,
+            generation: 9,
+            changes: 0,
+            digest: hugepages::Digest::default(),
+        };
+        let records = journal(&[
+            Message::Put(b),
+            Message::Put(Object::BackendSet(set)),
+            Message::Put(a.clone()),
+            Message::Delete(a.id()),
+            Message::Put(a),
+            Message::Delete(Object::Service(service("x/b")).id()),
+            commit,
+        ]);
+        let installed = Installed::replay(&records).unwrap();
+        let names: Vec<_> = installed
+            .services()
+            .iter()
+            .map(|s| s.name.clone())
+            .collect();
+        assert_eq!(names, ["x/a"]);
+        assert_eq!(installed.backends(key).len(), 19);
+        assert_eq!(installed.backends(key + 1), []);
+        assert_eq!(installed.generation, 9);
+    }
+
+    #[test]
+    fn a_broken_record_is_said_in_a_sentence() {
+        let mut records = journal(&[Message::Put(Object::Service(service("x/a")))]);
+        records[0].version += 1;
+        let failure = Installed::replay(&records).unwrap_err();
+        assert_eq!(failure.exit_code(), 1);
+        assert!(failure.to_string().contains("journal"), "{failure}");
+    }
+
+    #[test]
+    fn a_service_answers_to_its_name_with_and_without_namespace() {
+        let service = service("default/web");
+        assert!(is_named(&service, "web") && is_named(&service, "default/web"));
+        assert!(!is_named(&service, "default") && !is_named(&service, "other/web"));
+    }
+}

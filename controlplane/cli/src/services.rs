@@ -1,0 +1,258 @@
+//! `portgate services`.
+
+use std::io::Write;
+use std::net::SocketAddr;
+
+use engine::counters::ServiceCounter;
+use hugepages::object::{Action, Frontend, OnEndpointGone, Service, SourceClass};
+use serde_json::{Value, json};
+use settings::Settings;
+
+use crate::args::ServicesOptions;
+use crate::failure::Failure;
+use crate::installed::{Installed, is_named};
+use crate::observe::{self, AllCounters, numbers};
+use crate::table::Table;
+use crate::words::{CLASSES, class_name, endpoint, kind_name, kind_title, or_dash, reason};
+
+/// Endpoints that a table shows before it only counts them.
+const SHOWN_ENDPOINTS: usize = 4;
+
+const COUNTERS: [(ServiceCounter, &str); 4] = [
+    (ServiceCounter::Flows, "flows"),
+    (ServiceCounter::Frames, "frames"),
+    (ServiceCounter::Bytes, "bytes"),
+    (ServiceCounter::Refused, "refused"),
+];
+
+/// Lists what is installed.
+pub(crate) fn run(
+    settings: &Settings,
+    options: &ServicesOptions,
+    json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let region = observe::open(settings)?;
+    let view = View {
+        installed: Installed::of(&region)?,
+        counters: AllCounters::of(&region),
+    };
+    let mut services = view.installed.services();
+    if let Some(name) = &options.service {
+        services.retain(|service| is_named(service, name));
+    }
+    let frontends = view.installed.frontends();
+    let of = |service: &Service| frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
+    if json {
+        let digest = region.installed().map(|state| state.digest.to_string());
+        let services = services
+            .iter()
+            .map(|service| view.json(service, of(service)));
+        let shown = json!({
+            "generation": view.installed.generation,
+            "digest": digest,
+            "services": services.collect::<Vec<_>>(),
+        });
+        writeln!(out, "{shown}")?;
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        "SERVICE",
+        "PORT",
+        "TYPE",
+        "ADDRESS",
+        "CLIENTS",
+        "ACTION",
+        "ENDPOINTS",
+        ">FLOWS",
+        ">FRAMES",
+        ">BYTES",
+        ">REFUSED",
+    ]);
+    for service in services {
+        view.rows(service, of(service), &mut table);
+    }
+    Ok(table.flush(out)?)
+}
+
+struct View {
+    installed: Installed,
+    counters: AllCounters,
+}
+
+impl View {
+    /// A service's rows: its name and counters stand in the first alone, an address in the first of
+    /// its own.
+    fn rows(&self, service: &Service, frontends: &[&Frontend], table: &mut Table) {
+        let mut name = [service.name.as_str(), or_dash(&service.port_name)];
+        let mut counts = self.counts(service).map_or_else(
+            || COUNTERS.map(|_| "shared".to_owned()),
+            |counts| counts.map(|(_, count)| count.to_string()),
+        );
+        let mut push = |cells: [&str; 5]| {
+            let counts = std::mem::take(&mut counts);
+            let cells = name.iter().chain(&cells).map(|cell| (*cell).to_owned());
+            table.push(cells.chain(counts));
+            name = [""; 2];
+        };
+        if frontends.is_empty() {
+            push(["-", "no address that this gateway serves", "", "", ""]);
+        }
+        for frontend in frontends {
+            let address = format!("{}/{}", address_of(frontend), frontend.protocol.name());
+            let mut head = [kind_title(frontend.kind), &address];
+            for (clients, action) in by_action(&frontend.actions) {
+                let (words, endpoints) = self.describe(action);
+                push([head[0], head[1], &clients, &words, &endpoints]);
+                head = [""; 2];
+            }
+        }
+    }
+
+    fn describe(&self, action: &Action) -> (String, String) {
+        match action {
+            Action::Translate { set, masquerade } => {
+                let words = if *masquerade {
+                    "masquerade"
+                } else {
+                    "keep source"
+                };
+                (words.to_owned(), some_endpoints(&self.endpoints(*set)))
+            }
+            Action::Reject(why) => (format!("reject: {}", reason(*why).name()), "-".to_owned()),
+            Action::Drop(why) => (format!("drop: {}", reason(*why).name()), "-".to_owned()),
+        }
+    }
+
+    fn json(&self, service: &Service, frontends: &[&Frontend]) -> Value {
+        let (policy, drain) = match service.on_endpoint_gone {
+            OnEndpointGone::Keep => ("keep", None),
+            OnEndpointGone::Drain(seconds) => ("drain", Some(seconds)),
+            OnEndpointGone::Reset => ("reset", None),
+        };
+        json!({
+            "service": service.name,
+            "port_name": service.port_name,
+            "protocol": service.protocol.name(),
+            "frontends": frontends.iter().map(|frontend| self.frontend(frontend)).collect::<Vec<_>>(),
+            "serving": self.endpoints(service.serving),
+            "on_endpoint_gone": policy,
+            "drain_seconds": drain,
+            "counters": self.counts(service).map(numbers),
+        })
+    }
+
+    fn frontend(&self, frontend: &Frontend) -> Value {
+        let action = |class: SourceClass| {
+            let action = &frontend.actions[class as usize];
+            (class_name(class).to_owned(), self.action(action))
+        };
+        let ranges = self.installed.ranges(frontend.ranges).map(|prefixes| {
+            let text = |p: &hugepages::object::Prefix| format!("{}/{}", p.address, p.length);
+            prefixes.iter().map(text).collect::<Vec<_>>()
+        });
+        json!({
+            "type": kind_name(frontend.kind),
+            "address": address_of(frontend),
+            "affinity_seconds": frontend.affinity_timeout,
+            "source_ranges": ranges,
+            "actions": CLASSES.map(action).into_iter().collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    fn action(&self, action: &Action) -> Value {
+        let shown = |action: &str, endpoints: Vec<String>, masquerade, reason: Option<&str>| {
+            json!({
+                "action": action,
+                "endpoints": endpoints,
+                "masquerade": masquerade,
+                "reason": reason,
+            })
+        };
+        match action {
+            Action::Translate { set, masquerade } => {
+                shown("translate", self.endpoints(*set), *masquerade, None)
+            }
+            Action::Reject(why) => shown("reject", Vec::new(), false, Some(reason(*why).name())),
+            Action::Drop(why) => shown("drop", Vec::new(), false, Some(reason(*why).name())),
+        }
+    }
+
+    fn endpoints(&self, set: hugepages::object::Key) -> Vec<String> {
+        self.installed.backends(set).iter().map(endpoint).collect()
+    }
+
+    /// `None` for a service without counters of its own.
+    fn counts(&self, service: &Service) -> Option<[(&'static str, u64); 4]> {
+        let slot = self.installed.slot(service.key)?;
+        Some(COUNTERS.map(|(counter, name)| (name, self.counters.service(slot, counter))))
+    }
+}
+
+fn address_of(frontend: &Frontend) -> String {
+    SocketAddr::new(frontend.address, frontend.port).to_string()
+}
+
+/// The different actions, each with the clients that it is for.
+fn by_action(actions: &[Action; 3]) -> Vec<(String, &Action)> {
+    let mut found: Vec<(Vec<&str>, &Action)> = Vec::new();
+    for class in CLASSES {
+        let action = &actions[class as usize];
+        match found.iter_mut().find(|(_, other)| *other == action) {
+            Some((classes, _)) => classes.push(class_name(class)),
+            None => found.push((vec![class_name(class)], action)),
+        }
+    }
+    let named = |(classes, action): (Vec<&str>, _)| match classes.len() {
+        3 => ("all".to_owned(), action),
+        _ => (classes.join(", "), action),
+    };
+    found.into_iter().map(named).collect()
+}
+
+fn some_endpoints(all: &[String]) -> String {
+    let shown = all
+        .iter()
+        .take(SHOWN_ENDPOINTS)
+        .cloned()
+        .collect::<Vec<_>>();
+    match all.len().saturating_sub(SHOWN_ENDPOINTS) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hugepages::object::Why;
+
+    use super::*;
+
+    #[test]
+    fn clients_with_the_same_action_share_a_row() {
+        let keep = Action::Translate {
+            set: 1,
+            masquerade: false,
+        };
+        let rewrite = Action::Translate {
+            set: 1,
+            masquerade: true,
+        };
+        let clients = |actions: [Action; 3]| -> Vec<String> {
+            by_action(&actions)
+                .into_iter()
+                .map(|(clients, _)| clients)
+                .collect()
+        };
+        assert_eq!(clients([keep, rewrite, rewrite]), ["pod", "node, outside"]);
+        assert_eq!(clients([keep, rewrite, keep]), ["pod, outside", "node"]);
+        assert_eq!(clients([Action::Drop(Why::NoEndpoint); 3]), ["all"]);
+    }
+
+    #[test]
+    fn many_endpoints_are_counted() {
+        let all: Vec<String> = (1..=6).map(|n| n.to_string()).collect();
+        assert_eq!(some_endpoints(&all[..4]), "1, 2, 3, 4");
+        assert_eq!(some_endpoints(&all), "1, 2, 3, 4 and 2 more");
+    }
+}
