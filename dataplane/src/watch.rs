@@ -8,7 +8,11 @@ use engine::counters::{Counters, LinkCounter};
 use hugepages::{LinkInfo, Region};
 
 /// Between two looks.
-const PERIOD: Duration = Duration::from_secs(1);
+const PERIOD: Duration = Duration::from_millis(250);
+
+/// How long a link's status must stay another before it is told: the kernel itself reports a change up to
+/// a second late, one interface after the other.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Between two warnings of one kind about one link.
 const QUIET: Duration = Duration::from_secs(30);
@@ -35,9 +39,9 @@ struct Watched {
     unfinished: Trouble,
     truncated: Trouble,
     replaced: bool,
-    /// Link status at the last look, and as last told.
-    was_up: bool,
-    told_up: Option<bool>,
+    /// Link status as last told, and since when it has been another.
+    told_up: bool,
+    changed: Option<Instant>,
     /// Frames that the interface received and the device did not deliver, as of the last look.
     undelivered: u64,
     /// What the interface had counted before the device was opened.
@@ -86,8 +90,8 @@ impl Watch {
                 unfinished: Trouble::start(&counters, at, LinkCounter::UnfinishedChecksums),
                 truncated: Trouble::start(&counters, at, LinkCounter::Truncated),
                 replaced: false,
-                was_up: link.info.up,
-                told_up: None,
+                told_up: true,
+                changed: None,
                 undelivered: 0,
                 base: interface_frames(&link.port).saturating_sub(link.port.stats().rx_frames),
                 link,
@@ -120,7 +124,7 @@ impl Watch {
                     .map(|counters| counters.link(at, counter))
                     .sum()
             };
-            watched.update_info();
+            watched.update_info(now);
             watched.link.info.write(&self.region.link(at as u16));
             let name = &watched.link.info.name;
             let device = &watched.link.info.device;
@@ -153,18 +157,16 @@ impl Watch {
 }
 
 impl Watched {
-    fn update_info(&mut self) {
+    fn update_info(&mut self, now: Instant) {
         let status = self.link.port.link();
         let stats = self.link.port.stats();
         let name = &self.link.info.name;
-        // Twice in a row: right after its start a device may not know yet.
-        if status.up == self.was_up && self.told_up != Some(status.up) {
-            if self.told_up.is_some() || !status.up {
-                tracing::warn!(link = name, "link {name} is {}", up_or_down(status.up));
-            }
-            self.told_up = Some(status.up);
+        if status.up == self.told_up {
+            self.changed = None;
+        } else if self.changed.get_or_insert(now).elapsed() >= SETTLED {
+            tracing::warn!(link = name, "link {name} is {}", up_or_down(status.up));
+            self.told_up = status.up;
         }
-        self.was_up = status.up;
         if status.replaced && !self.replaced {
             let device = &self.link.info.device;
             tracing::error!(
