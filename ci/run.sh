@@ -19,6 +19,7 @@ usage: ci/run.sh VERB
   build     the three binaries, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
+  test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
   all       everything above but audit
 TEXT
@@ -58,6 +59,14 @@ e2e() {
     with_binaries cargo test --locked -p ci --no-fail-fast
 }
 
+test-cluster() {
+    need_root "cluster tests make network namespaces"
+    PORTGATE_CLUSTER_BIN=$(ci/cluster/build.sh)
+    export PORTGATE_CLUSTER_BIN
+    # One after the other: each test has a cluster of its own.
+    with_binaries cargo test --locked -p ci --test cluster -- --ignored --test-threads=1 "$@"
+}
+
 with_binaries() { PORTGATE_BIN=${PORTGATE_BIN:-$target/release} "$@"; }
 
 audit() { cargo deny --all-features check; }
@@ -83,6 +92,7 @@ need_root() {
 
 case ${1:-} in
 deps | format | clippy | unit | loom | build | vectors | e2e | audit | all) "$1" ;;
+test-cluster) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

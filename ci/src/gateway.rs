@@ -178,12 +178,23 @@ impl<'a> Gateway<'a> {
     }
 }
 
-/// Runs one of the product's binaries to its end, in no namespace: for wrong use.
-pub fn run(name: &str, arguments: &[&str]) -> Output {
-    Command::new(binary(name))
-        .args(arguments)
+/// Runs one of the product's binaries to its end in `namespace`: for wrong use. One that does not
+/// end by itself is stopped, with status 124.
+pub fn run(namespace: &Namespace, name: &str, arguments: &[&str]) -> Output {
+    let mut command = namespace.command("timeout");
+    command
+        .args(["--kill-after=5", "15"])
+        .arg(binary(name))
+        .args(arguments);
+    command
         .output()
         .unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
+}
+
+/// [`run`] in no namespace, for a command that opens no device.
+pub fn run_here(name: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(binary(name)).args(arguments).output();
+    output.unwrap_or_else(|error| panic!("cannot run {name}: {error}"))
 }
 
 fn launch(namespace: &Namespace, name: &str, configuration: &Path, logs: &Path) -> Process {

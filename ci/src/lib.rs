@@ -7,6 +7,7 @@
 //!
 //! | Layer | Modules |
 //! |---|---|
+//! | a Kubernetes cluster around it | [`cluster`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
 //! | what talks through it | [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
 //! | raw frames | [`capture`], [`frames`] |
@@ -21,6 +22,7 @@
 
 pub mod bulk;
 pub mod capture;
+pub mod cluster;
 pub mod crowd;
 pub mod curl;
 pub mod dial;

@@ -71,7 +71,7 @@ fn run(case: &Path) -> Vec<String> {
     let name = case.file_name().unwrap_or_default().to_string_lossy();
     let path = |file: &str| case.join(file).to_string_lossy().into_owned();
     let (config, packets, folder) = (path("config.toml"), path("packets.jsonl"), path(""));
-    let output = gateway::run(
+    let output = gateway::run_here(
         "portgate",
         &[
             "explain",
