@@ -1,7 +1,5 @@
 //! Why the process ends before it is told to.
 
-use std::path::PathBuf;
-
 /// A failure, said in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -12,13 +10,8 @@ pub enum Error {
     #[error("{0}")]
     Unsuitable(String),
     /// The region cannot be had.
-    #[error("region {}: {source}", path.display())]
-    Region {
-        /// `region.path`.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: hugepages::region::RegionError,
-    },
+    #[error("region.path: {0}")]
+    Region(#[from] hugepages::RegionError),
     /// DPDK refuses something.
     #[error(transparent)]
     Dpdk(#[from] dpdk::Error),
@@ -49,11 +42,10 @@ impl Error {
                 | dpdk::Error::Device { .. } => 2,
                 _ => 1,
             },
-            Self::Region { source, .. } => match source {
-                hugepages::region::RegionError::InUse { .. }
-                | hugepages::region::RegionError::NoSpace { .. } => 1,
-                _ => 2,
-            },
+            Self::Region(
+                hugepages::RegionError::InUse { .. } | hugepages::RegionError::NoSpace { .. },
+            ) => 1,
+            Self::Region(_) => 2,
             Self::Dpdk(_) | Self::Signals(_) => 1,
         }
     }

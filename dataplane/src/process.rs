@@ -44,14 +44,9 @@ pub fn run(config: &Path, check_only: bool) -> Result<(), Error> {
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, stop.clone()).map_err(Error::Signals)?;
     }
-    let of_region = |source| Error::Region {
-        path: settings.region.path.clone(),
-        source,
-    };
 
     // The region first: it tells whether another data plane runs before any device is touched.
-    let (region, origin) =
-        Region::create(&settings.region.path, &wiring::geometry(&settings)).map_err(of_region)?;
+    let (region, origin) = Region::create(&settings.region.path, &wiring::geometry(&settings))?;
     tracing::info!(path = %settings.region.path.display(), "{origin}");
     let region = Arc::new(region);
 
@@ -73,8 +68,7 @@ pub fn run(config: &Path, check_only: bool) -> Result<(), Error> {
             region.service_counters(worker),
         )
     };
-    let mut updater = Updater::new(region.clone(), installed, shared.clone(), counters(workers))
-        .map_err(of_region)?;
+    let mut updater = Updater::new(region.clone(), installed, shared.clone(), counters(workers))?;
     let watched = links
         .iter()
         .zip(&settings.links)

@@ -54,8 +54,8 @@ impl Region {
     ///
     /// # Errors
     ///
-    /// [`RegionError::InUse`] when another data plane runs; [`RegionError::Geometry`];
-    /// [`RegionError::NoSpace`]; [`RegionError::Io`], also when there are too few huge pages.
+    /// [`RegionError::InUse`] when another data plane runs; [`RegionError::Flawed`] when the file is
+    /// something else than a region; [`RegionError::Geometry`]; [`RegionError::NoSpace`]; [`RegionError::Io`], also when there are too few huge pages.
     pub fn create(path: &Path, geometry: &Geometry) -> Result<(Self, Origin), RegionError> {
         let layout = Layout::new(geometry).map_err(RegionError::Geometry)?;
         let lock = file::lock_dataplane(path)?;
@@ -72,6 +72,11 @@ impl Region {
                         return Ok((region, Origin::TakenOver));
                     }
                     Ok(_) => Origin::Replaced(Flaw::OtherGeometry),
+                    // Somebody else's file, named by mistake, must not be lost.
+                    Err(flaw @ (Flaw::TooSmall { .. } | Flaw::Magic { .. })) => {
+                        let path = path.to_owned();
+                        return Err(RegionError::Flawed { path, flaw });
+                    }
                     Err(flaw) => Origin::Replaced(flaw),
                 }
             }

@@ -171,23 +171,46 @@ fn another_geometry_replaces_the_region_and_the_control_plane_notices() {
     assert!(!control.is_current());
 }
 
-/// Changes the file, then says what both ways in make of it.
-fn after(change: impl FnOnce(&fs::File)) -> (RegionError, Origin) {
-    let (_folder, path) = folder();
+type Change = fn(&fs::File);
+
+/// A region whose file was changed, and what the control plane says of it.
+fn changed(change: Change) -> (tempfile::TempDir, PathBuf, RegionError) {
+    let (folder, path) = folder();
     drop(create(&path));
     change(&fs::OpenOptions::new().write(true).open(&path).unwrap());
     let error = Region::attach(&path).unwrap_err();
     assert!(Region::observe(&path).is_err());
-    let (region, origin) = Region::create(&path, &geometry()).unwrap();
-    assert!(region.is_current());
-    (error, origin)
+    (folder, path, error)
 }
 
 #[test]
-fn a_flawed_file_is_refused_by_the_control_plane_and_replaced_by_the_data_plane() {
-    type Change = fn(&fs::File);
-    let cases: [(Change, &str); 6] = [
+fn a_flawed_region_is_refused_by_the_control_plane_and_replaced_by_the_data_plane() {
+    let cases: [(Change, &str); 3] = [
         (|file| file.set_len(4096).unwrap(), "should have"),
+        (
+            |file| file.write_all_at(&[9], 8).unwrap(),
+            "version 9, this program speaks version 1",
+        ),
+        (
+            |file| file.write_all_at(&[9], 16).unwrap(),
+            "its layout has the digest",
+        ),
+    ];
+    for (change, words) in cases {
+        let (_folder, path, error) = changed(change);
+        assert!(error.to_string().contains(words), "{error}");
+        let (region, origin) = Region::create(&path, &geometry()).unwrap();
+        assert!(region.is_current());
+        assert!(
+            matches!(origin, Origin::Replaced(_)) && origin.to_string().contains(words),
+            "{origin}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_no_region_is_refused_by_both_and_left_alone() {
+    let cases: [(Change, &str); 3] = [
         (
             |file| file.set_len(100).unwrap(),
             "it has 100 bytes, too few for a region",
@@ -200,25 +223,15 @@ fn a_flawed_file_is_refused_by_the_control_plane_and_replaced_by_the_data_plane(
             |file| file.write_all_at(b"x", 0).unwrap(),
             "it is no region",
         ),
-        (
-            |file| file.write_all_at(&[9], 8).unwrap(),
-            "version 9, this program speaks version 1",
-        ),
-        (
-            |file| file.write_all_at(&[9], 16).unwrap(),
-            "its layout has the digest",
-        ),
     ];
     for (change, words) in cases {
-        let (error, origin) = after(change);
-        assert!(
-            matches!(error, RegionError::Flawed { .. }) && error.to_string().contains(words),
-            "{error}"
-        );
-        assert!(
-            matches!(origin, Origin::Replaced(_)) && origin.to_string().contains(words),
-            "{origin}"
-        );
+        let (_folder, path, error) = changed(change);
+        let before = fs::read(&path).unwrap();
+        let refused = Region::create(&path, &geometry()).unwrap_err();
+        for error in [error, refused] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        assert_eq!(fs::read(&path).unwrap(), before);
     }
 }
 
