@@ -20,6 +20,10 @@ struct Arguments {
     check: bool,
 }
 
+/// What is logged unless `RUST_LOG` says otherwise. The client's own errors are told by the source,
+/// with what follows from them.
+const LOG: &str = "info,kube_client=off";
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let settings = match settings::load(&arguments.config) {
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -314,3 +314,33 @@ fn entries_are_counted_by_service_port() {
     desired.refresh(&mut index);
     assert_eq!(desired.tally().service_ports, 1);
 }
+
+#[test]
+fn node_ports_are_never_served_on_loopback_addresses() {
+    let mut gateway = gateway();
+    gateway.addresses.insert(0, "127.0.0.1".parse().unwrap());
+    gateway.addresses.push("::1".parse().unwrap());
+    let mut web = service("web");
+    web.ports[0].node_port = Some(30_080);
+    let node_ports = |gateway: &settings::Gateway| -> Vec<String> {
+        desired_state(gateway, [ClusterObject::Service(web.clone())])
+            .iter()
+            .filter_map(|object| match object {
+                Object::Frontend(frontend) if frontend.port == 30_080 => {
+                    Some(frontend.address.to_string())
+                }
+                _ => None,
+            })
+            .collect()
+    };
+    assert_eq!(
+        node_ports(&gateway),
+        ["203.0.113.10"],
+        "the primary address is another"
+    );
+    let everywhere = ["0.0.0.0/0", "::/0"].map(|network| network.parse().unwrap());
+    gateway.nodeport_addresses = Some(everywhere.to_vec());
+    let mut found = node_ports(&gateway);
+    found.sort();
+    assert_eq!(found, ["203.0.113.10", "203.0.113.11"]);
+}

@@ -268,7 +268,16 @@ impl KindWatch {
 /// An answer of the server that rejects our version, however it comes, needs a new list; so does
 /// one that rejects the request itself, because repeating it would not help.
 fn judge(what: &str, error: &kube::Error) -> End {
-    let why = format!("{what}: {error}");
+    let mut why = format!("{what}: {error}");
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !why.contains(&text) {
+            why.push_str(": ");
+            why.push_str(&text);
+        }
+        cause = error.source();
+    }
     match error {
         kube::Error::Api(status) if matches!(status.code, 400..=428 | 430..=499) => End::Gone(why),
         _ => End::Failed(why),
