@@ -299,6 +299,21 @@ change_endpoint() {
 
 serves() { "$bin/portgate" services --config "$home/portgate.toml" --json | grep -qF "$1"; }
 
+# Whether there was a flow for each curl, and every frame ended somewhere.
+counters_add_up() {
+    "$bin/portgate" counters --config "$home/portgate.toml" | awk '
+        NF == 0 { section++; next }
+        section == 0 && NR > 1 { total[$1] = $2 }
+        section == 1 && $1 != "DROPPED" { drops += $2 }
+        END {
+            waiting = total["parked"] - total["unparked"]
+            printf "%d received + %d originated = %d sent + %d dropped + %d waiting\n",
+                total["received"], total["originated"], total["sent"], drops, waiting
+            sum = total["sent"] + drops + waiting
+            exit !(total["flows_created"] >= 4 && total["received"] + total["originated"] == sum)
+        }'
+}
+
 demo() {
     say "What is needed"
     "$root/ci/install-deps.sh"
@@ -341,8 +356,10 @@ demo() {
     curl_shown "Hello from pod $second_pod" "$inside" "http://$cluster_ip:80/"
 
     say "Counters"
-    expect '' -- "$bin/portgate" counters --config "$home/portgate.toml"
-    expect '' -- "$bin/portgate" links --config "$home/portgate.toml"
+    expect flows_created outside pods -- "$bin/portgate" counters --config "$home/portgate.toml"
+    eventually 5 "the counters add up" counters_add_up
+    counters_add_up
+    expect outside pods -- "$bin/portgate" links --config "$home/portgate.toml"
 
     say "Every step worked."
 }

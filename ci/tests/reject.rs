@@ -9,8 +9,8 @@ use ci::topology::{CLIENT_V4, CLIENT_V6, CLUSTER, ECHO, ECHO_NODE_PORT, OUTSIDE,
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Far below the second after which a lost SYN is sent again.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// Less than the second after which a lost SYN is sent again.
+const AT_ONCE: Duration = Duration::from_millis(900);
 
 fn ways_in() -> [(IpAddr, SocketAddr); 4] {
     [

@@ -14,7 +14,10 @@
 
 pub mod agent;
 pub mod api;
+pub mod generate;
+pub mod pair;
 mod pki;
+pub mod probe;
 pub mod programs;
 
 use std::fs;
@@ -121,8 +124,8 @@ impl Cluster {
     }
 
     /// Writes what a node's kubelet writes: the Node itself, its pod networks, its zone and its
-    /// address.
-    pub fn add_node(&self, name: &str, zone: &str, address: IpAddr, pod_cidrs: &[&str]) {
+    /// addresses.
+    pub fn add_node(&self, name: &str, zone: &str, addresses: &[&str], pod_cidrs: &[&str]) {
         let node = json!({
             "apiVersion": "v1",
             "kind": "Node",
@@ -132,9 +135,9 @@ impl Cluster {
             }},
             "spec": {"podCIDR": pod_cidrs.first(), "podCIDRs": pod_cidrs},
         });
+        let internal = |address: &&str| json!({"type": "InternalIP", "address": address});
         let status = json!({"status": {
-            "addresses": [{"type": "InternalIP", "address": address},
-                          {"type": "Hostname", "address": name}],
+            "addresses": addresses.iter().map(internal).collect::<Vec<_>>(),
             "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady",
                             "message": "ready", "lastHeartbeatTime": null,
                             "lastTransitionTime": null}],

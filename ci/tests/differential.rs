@@ -1,0 +1,376 @@
+//! The gateway against kube-proxy (nftables mode): the same cluster, the same packets, the same
+//! outcome.
+//!
+//! `make test-cluster` runs it with 300 services; `PORTGATE_DIFFERENTIAL_SERVICES` and
+//! `PORTGATE_DIFFERENTIAL_SEED` change what is generated. Differences that are meant are listed in
+//! `docs/differences.md`, and [`explained`] knows them.
+
+use std::env;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ci::cluster::Cluster;
+use ci::cluster::api::Request;
+use ci::cluster::generate::{self, Case, NAMESPACE, Random};
+use ci::cluster::pair::{self, CLIENTS, World};
+use ci::cluster::probe::{self, CLIENT_POD, Outcome, Probe, Transport};
+use ci::gateway::Gateway;
+use ci::topology::OUTSIDE;
+use ci::wait;
+use serde_json::{Value, json};
+
+/// Services that exist at a time.
+const BATCH: usize = 50;
+/// Differences that a failure shows.
+const SHOWN: usize = 25;
+
+/// What was different.
+struct Difference {
+    probe: String,
+    kube_proxy: Outcome,
+    gateway: Outcome,
+    objects: String,
+}
+
+struct Lab {
+    cluster: Cluster,
+    kernel: World,
+    gateway: World,
+}
+
+#[test]
+#[ignore = "needs the programs of Kubernetes: run `make test-cluster`"]
+fn the_gateway_does_what_kube_proxy_does() {
+    let total = setting("PORTGATE_DIFFERENTIAL_SERVICES", 300);
+    let seed = setting("PORTGATE_DIFFERENTIAL_SEED", 1);
+    let lab = Lab {
+        cluster: Cluster::start(),
+        kernel: World::new(),
+        gateway: World::new(),
+    };
+    pair::add_nodes(&lab.cluster);
+    lab.cluster.attach(&lab.kernel.net.gateway);
+    lab.cluster.attach(&lab.gateway.net.gateway);
+    let _kube_proxy = lab.kernel.start_kube_proxy(&lab.cluster);
+    let _gateway = Gateway::start(
+        &lab.gateway.net.gateway,
+        &lab.gateway.configuration(&lab.cluster),
+        lab.gateway.net.directory(),
+    );
+
+    let mut random = Random::new(u64::try_from(seed).expect("a seed"));
+    let mut differences = Vec::new();
+    let mut asked = 0;
+    for first in (0..total).step_by(BATCH) {
+        let numbers = first..total.min(first + BATCH);
+        let mut cases: Vec<_> = numbers
+            .map(|number| generate::case(&mut random, number))
+            .collect();
+        lab.create(&cases);
+        lab.settle(&format!("made-{first}"));
+        asked += lab.compare(&cases, false, &mut differences);
+
+        lab.change(&mut cases, &mut random);
+        lab.settle(&format!("changed-{first}"));
+        asked += lab.compare(&cases, true, &mut differences);
+        lab.remove(&cases);
+        println!(
+            "{} of {total} services: {asked} questions, {} differences",
+            first + cases.len(),
+            differences.len()
+        );
+    }
+    assert!(asked > 4 * total, "only {asked} questions");
+    assert!(differences.is_empty(), "{}", report(&differences, seed));
+}
+
+impl Lab {
+    fn create(&self, cases: &[Case]) {
+        let api = self.cluster.api();
+        let services: Vec<_> = cases
+            .iter()
+            .map(|case| Request::post(path("services", ""), case.service.clone()))
+            .collect();
+        api.send_all(&services);
+        let rest = cases.iter().flat_map(|case| {
+            let status = case.status.clone().map(|status| {
+                Request::patch(path("services", &format!("/{}/status", case.name)), status)
+            });
+            status.into_iter().chain(case.slices.iter().map(post_slice))
+        });
+        api.send_all(&rest.collect::<Vec<_>>());
+    }
+
+    /// Gives every service other endpoints and, if it has them, other policies.
+    fn change(&self, cases: &mut [Case], random: &mut Random) {
+        let api = self.cluster.api();
+        let mut requests = Vec::new();
+        for case in cases.iter_mut() {
+            requests.extend(case.slices.iter().map(delete_slice));
+            case.slices = generate::slices(random, &case.service);
+        }
+        api.send_all(&requests);
+        let mut requests = Vec::new();
+        for case in cases.iter() {
+            requests.extend(case.slices.iter().map(post_slice));
+            let spec = &case.service["spec"];
+            let mut merged =
+                json!({"internalTrafficPolicy": opposite(&spec["internalTrafficPolicy"])});
+            if spec["type"] != "ClusterIP" || spec["externalIPs"].is_array() {
+                merged["externalTrafficPolicy"] = opposite(&spec["externalTrafficPolicy"]).into();
+            }
+            let to = path("services", &format!("/{}", case.name));
+            requests.push(Request::patch(to, json!({"spec": merged})));
+        }
+        api.send_all(&requests);
+    }
+
+    fn remove(&self, cases: &[Case]) {
+        let slices = cases.iter().flat_map(|case| &case.slices).map(delete_slice);
+        let services = cases
+            .iter()
+            .map(|case| Request::delete(path("services", &format!("/{}", case.name)), 0));
+        self.cluster
+            .api()
+            .send_all(&slices.chain(services).collect::<Vec<_>>());
+    }
+
+    /// Waits until both have seen everything: the last service made is reached through both.
+    fn settle(&self, name: &str) {
+        let api = self.cluster.api();
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {"ports": [{"name": "p0", "protocol": "TCP", "port": 80}]},
+        });
+        let made = api
+            .post(&path("services", ""), &service)
+            .expect("a service");
+        let slice = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": name, "namespace": NAMESPACE,
+                         "labels": {"kubernetes.io/service-name": name}},
+            "addressType": "IPv4",
+            "ports": [{"name": "p0", "protocol": "TCP", "port": probe::PORTS[0]}],
+            "endpoints": [{"addresses": [probe::address(0, 2, 3)]}],
+        });
+        api.send(&post_slice(&slice)).expect("a slice");
+        let address = made["spec"]["clusterIP"].as_str().expect("a ClusterIP");
+        let probe = Probe {
+            from_pod: false,
+            from: vec![pair::client(0, true, 0)],
+            to: SocketAddr::new(address.parse().expect("an address"), 80),
+            transport: Transport::Tcp,
+            sticky: false,
+        };
+        for (world, who) in [(&self.kernel, "kube-proxy"), (&self.gateway, "the gateway")] {
+            wait::until(
+                &format!("{who} serves {name}"),
+                Duration::from_secs(60),
+                || {
+                    let outcome = world.run(&[&probe], 1, Duration::from_millis(500));
+                    outcome[0]
+                        .iter()
+                        .any(|one| one.contains("8080"))
+                        .then_some(())
+                },
+            );
+        }
+    }
+
+    /// Asks the same of both; returns how many questions there were.
+    fn compare(&self, cases: &[Case], again: bool, differences: &mut Vec<Difference>) -> usize {
+        let api = self.cluster.api();
+        let list = api.get(&path("services", "")).expect("a list of services");
+        let services = list["items"].as_array().expect("items");
+        let all: Vec<(&Case, Probe)> = cases
+            .iter()
+            .flat_map(|case| {
+                let found = services
+                    .iter()
+                    .find(|s| s["metadata"]["name"] == case.name.as_str());
+                let service = found.unwrap_or_else(|| panic!("{} is not there", case.name));
+                probes(service, again)
+                    .into_iter()
+                    .map(move |probe| (case, probe))
+            })
+            .collect();
+
+        let everything: Vec<&Probe> = all.iter().map(|(_, probe)| probe).collect();
+        let doubtful = self.unequal(&everything, 12, Duration::from_millis(1200));
+        let indexes: Vec<usize> = doubtful.into_iter().map(|(index, _)| index).collect();
+        // Chance, or a busy machine? The second time there is more of everything.
+        let fewer: Vec<&Probe> = indexes.iter().map(|index| &all[*index].1).collect();
+        for (index, (kube_proxy, gateway)) in self.unequal(&fewer, 100, Duration::from_secs(4)) {
+            let (case, probe) = &all[indexes[index]];
+            let service = services
+                .iter()
+                .find(|s| s["metadata"]["name"] == case.name.as_str());
+            if explained(probe, &kube_proxy, &gateway).is_none() {
+                differences.push(Difference {
+                    probe: describe(probe),
+                    kube_proxy,
+                    gateway,
+                    objects: objects(service, case),
+                });
+            }
+        }
+        all.len()
+    }
+
+    /// Those probes whose outcomes are not the same.
+    fn unequal(
+        &self,
+        probes: &[&Probe],
+        tries: usize,
+        patience: Duration,
+    ) -> Vec<(usize, (Outcome, Outcome))> {
+        let kube_proxy = self.kernel.run(probes, tries, patience);
+        let gateway = self.gateway.run(probes, tries, patience);
+        let both = kube_proxy.into_iter().zip(gateway);
+        both.enumerate()
+            .filter(|(_, (one, other))| one != other)
+            .collect()
+    }
+}
+
+/// Why a difference is none: see `docs/differences.md`.
+fn explained(_probe: &Probe, _kube_proxy: &Outcome, _gateway: &Outcome) -> Option<&'static str> {
+    None
+}
+
+/// Everything worth asking about a service, as the API server has it.
+fn probes(service: &Value, again: bool) -> Vec<Probe> {
+    let spec = &service["spec"];
+    let sticky = spec["sessionAffinity"] == "ClientIP";
+    let mut made = Vec::new();
+    for port in spec["ports"].as_array().into_iter().flatten() {
+        let transport = match port["protocol"].as_str() {
+            Some("UDP") => Transport::Udp,
+            _ => Transport::Tcp,
+        };
+        let number = |field: &str| port[field].as_u64().and_then(|n| u16::try_from(n).ok());
+        let mut ask = |to: IpAddr, port: Option<u16>, kinds: &[Option<bool>]| {
+            let Some(port) = port else { return };
+            for kind in kinds {
+                made.push(Probe {
+                    from_pod: kind.is_none(),
+                    from: sources(usize::from(to.is_ipv6()), *kind, again),
+                    to: SocketAddr::new(to, port),
+                    transport,
+                    sticky,
+                });
+            }
+        };
+        for address in addresses(&spec["clusterIPs"]) {
+            ask(address, number("port"), &[Some(true), None]);
+            // A port that the service does not have.
+            ask(address, Some(9), &[Some(true)]);
+            let node = OUTSIDE[usize::from(address.is_ipv6())];
+            ask(node, number("nodePort"), &[Some(true), None]);
+        }
+        for address in addresses(&spec["externalIPs"]) {
+            ask(address, number("port"), &[Some(true), None]);
+        }
+        let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
+        for entry in ingress.into_iter().flatten() {
+            if let Some(address) = entry["ip"].as_str().and_then(|ip| ip.parse().ok()) {
+                ask(address, number("port"), &[Some(true), Some(false), None]);
+            }
+        }
+    }
+    made
+}
+
+/// Where a question comes from: outside (`Some`, and whether source ranges may admit it) or the pod.
+/// After a change others ask, whom nobody remembers.
+fn sources(family: usize, admitted: Option<bool>, again: bool) -> Vec<IpAddr> {
+    let Some(admitted) = admitted else {
+        return vec![probe::address(family, 2, CLIENT_POD)];
+    };
+    let half = CLIENTS / 2;
+    let first = if again { half } else { 0 };
+    (first..first + half)
+        .map(|number| pair::client(family, admitted, number))
+        .collect()
+}
+
+fn addresses(list: &Value) -> Vec<IpAddr> {
+    let list = list.as_array().into_iter().flatten();
+    list.filter_map(|ip| ip.as_str()?.parse().ok()).collect()
+}
+
+fn path(resource: &str, rest: &str) -> String {
+    let group = match resource {
+        "services" => "/api/v1",
+        _ => "/apis/discovery.k8s.io/v1",
+    };
+    format!("{group}/namespaces/{NAMESPACE}/{resource}{rest}")
+}
+
+fn post_slice(slice: &Value) -> Request {
+    Request::post(path("endpointslices", ""), slice.clone())
+}
+
+fn delete_slice(slice: &Value) -> Request {
+    let name = slice["metadata"]["name"].as_str().unwrap_or_default();
+    Request::delete(path("endpointslices", &format!("/{name}")), 0)
+}
+
+fn opposite(policy: &Value) -> &'static str {
+    if policy == "Local" {
+        "Cluster"
+    } else {
+        "Local"
+    }
+}
+
+fn describe(probe: &Probe) -> String {
+    let who = if probe.from_pod { "the pod" } else { "outside" };
+    format!(
+        "{who} {} to {} over {:?}{}",
+        probe.from[0],
+        probe.to,
+        probe.transport,
+        if probe.sticky { ", sticky" } else { "" }
+    )
+}
+
+fn objects(service: Option<&Value>, case: &Case) -> String {
+    let spec = service.map(|service| &service["spec"]);
+    let status = service.map(|service| &service["status"]);
+    let slices: Vec<_> = case
+        .slices
+        .iter()
+        .map(|slice| json!({"ports": slice["ports"], "endpoints": slice["endpoints"]}))
+        .collect();
+    json!({"name": case.name, "spec": spec, "status": status, "slices": slices}).to_string()
+}
+
+fn report(differences: &[Difference], seed: usize) -> String {
+    let mut text = format!("{} differences (seed {seed}):\n", differences.len());
+    for Difference {
+        probe,
+        kube_proxy,
+        gateway,
+        objects,
+    } in differences.iter().take(SHOWN)
+    {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "- {probe}\n  kube-proxy: {kube_proxy:?}\n  gateway:    {gateway:?}\n  {objects}"
+        );
+    }
+    text
+}
+
+fn setting(name: &str, default: usize) -> usize {
+    match env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is {text:?}; it must be a number")),
+        Err(_) => default,
+    }
+}
