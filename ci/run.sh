@@ -39,7 +39,7 @@ loom() {
     local log
     log=$(mktemp)
     RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-3} \
-        cargo test --locked --target-dir "$target/loom" -p hugepages -p engine --tests \
+        cargo test --locked --target-dir "$target/loom" -p hugepages -p engine --lib \
         --no-fail-fast -- loom_ | tee "$log"
     if ! grep -q '^test .*loom_.* ok$' "$log"; then
         echo "ci/run.sh loom: no model ran: are they still named loom_*?" >&2
