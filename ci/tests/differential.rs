@@ -5,6 +5,7 @@
 //! `PORTGATE_DIFFERENTIAL_SEED` change what is generated. Differences that are meant are listed in
 //! `docs/differences.md`, and [`explained`] knows them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
@@ -22,11 +23,11 @@ use serde_json::{Value, json};
 
 /// Services that exist at a time.
 const BATCH: usize = 50;
-/// Differences that a failure shows.
-const SHOWN: usize = 25;
 
 /// What was different.
 struct Difference {
+    /// The same for differences that probably have the same cause.
+    group: String,
     probe: String,
     kube_proxy: Outcome,
     gateway: Outcome,
@@ -158,6 +159,7 @@ impl Lab {
         api.send(&post_slice(&slice)).expect("a slice");
         let address = made["spec"]["clusterIP"].as_str().expect("a ClusterIP");
         let probe = Probe {
+            what: "ClusterIP",
             from_pod: false,
             from: vec![pair::client(0, true, 0)],
             to: SocketAddr::new(address.parse().expect("an address"), 80),
@@ -209,6 +211,7 @@ impl Lab {
                 .find(|s| s["metadata"]["name"] == case.name.as_str());
             if explained(probe, &kube_proxy, &gateway).is_none() {
                 differences.push(Difference {
+                    group: group(probe, &kube_proxy, &gateway),
                     probe: describe(probe),
                     kube_proxy,
                     gateway,
@@ -251,10 +254,11 @@ fn probes(service: &Value, again: bool) -> Vec<Probe> {
             _ => Transport::Tcp,
         };
         let number = |field: &str| port[field].as_u64().and_then(|n| u16::try_from(n).ok());
-        let mut ask = |to: IpAddr, port: Option<u16>, kinds: &[Option<bool>]| {
+        let mut ask = |what, to: IpAddr, port: Option<u16>, kinds: &[Option<bool>]| {
             let Some(port) = port else { return };
             for kind in kinds {
                 made.push(Probe {
+                    what,
                     from_pod: kind.is_none(),
                     from: sources(usize::from(to.is_ipv6()), *kind, again),
                     to: SocketAddr::new(to, port),
@@ -264,19 +268,19 @@ fn probes(service: &Value, again: bool) -> Vec<Probe> {
             }
         };
         for address in addresses(&spec["clusterIPs"]) {
-            ask(address, number("port"), &[Some(true), None]);
-            // A port that the service does not have.
-            ask(address, Some(9), &[Some(true)]);
+            ask("ClusterIP", address, number("port"), &[Some(true), None]);
+            ask("another port", address, Some(9), &[Some(true)]);
             let node = OUTSIDE[usize::from(address.is_ipv6())];
-            ask(node, number("nodePort"), &[Some(true), None]);
+            ask("NodePort", node, number("nodePort"), &[Some(true), None]);
         }
         for address in addresses(&spec["externalIPs"]) {
-            ask(address, number("port"), &[Some(true), None]);
+            ask("external IP", address, number("port"), &[Some(true), None]);
         }
         let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
         for entry in ingress.into_iter().flatten() {
             if let Some(address) = entry["ip"].as_str().and_then(|ip| ip.parse().ok()) {
-                ask(address, number("port"), &[Some(true), Some(false), None]);
+                let kinds = [Some(true), Some(false), None];
+                ask("load-balancer IP", address, number("port"), &kinds);
             }
         }
     }
@@ -348,19 +352,49 @@ fn objects(service: Option<&Value>, case: &Case) -> String {
     json!({"name": case.name, "spec": spec, "status": status, "slices": slices}).to_string()
 }
 
+/// What is asked of whom, and what kinds of answers there were.
+fn group(probe: &Probe, kube_proxy: &Outcome, gateway: &Outcome) -> String {
+    let kinds = |outcome: &Outcome| {
+        let kinds = outcome.iter().map(|one| match one.split_once("then") {
+            Some(_) => "not sticky",
+            None => one.rsplit(' ').next().unwrap_or_default(),
+        });
+        kinds
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let who = if probe.from_pod { "pod" } else { "outside" };
+    let sticky = if probe.sticky { ", sticky" } else { "" };
+    let (one, other) = (kinds(kube_proxy), kinds(gateway));
+    format!(
+        "{who} to {}{sticky}: kube-proxy {one}; gateway {other}",
+        probe.what
+    )
+}
+
+/// One example of each group.
 fn report(differences: &[Difference], seed: usize) -> String {
-    let mut text = format!("{} differences (seed {seed}):\n", differences.len());
-    for Difference {
-        probe,
-        kube_proxy,
-        gateway,
-        objects,
-    } in differences.iter().take(SHOWN)
-    {
+    let mut text = format!("{} differences (seed {seed})\n", differences.len());
+    let mut groups: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
+    for difference in differences {
+        groups
+            .entry(&difference.group)
+            .or_default()
+            .push(difference);
+    }
+    for (group, members) in groups {
+        let example = members[0];
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "- {probe}\n  kube-proxy: {kube_proxy:?}\n  gateway:    {gateway:?}\n  {objects}"
+            "\n{} times {group}, for one\n  {}\n  kube-proxy: {:?}\n  gateway:    {:?}\n  {}",
+            members.len(),
+            example.probe,
+            example.kube_proxy,
+            example.gateway,
+            example.objects
         );
     }
     text

@@ -20,6 +20,8 @@ use crate::topology::{INSIDE, OUTSIDE, Plan, Topology};
 pub const CLIENTS: u8 = 48;
 /// Last part of the addresses of the other nodes.
 const OTHER_NODES: [u8; 2] = [202, 203];
+/// Last part of the address of a router that does not exist.
+const SILENT_ROUTER: u8 = 250;
 
 /// One of the two networks.
 #[derive(Debug)]
@@ -212,7 +214,13 @@ fn dress_node(node: &Namespace) {
             node.ip(&format!("{flag} route add {to} via {via} dev pods"));
         }
     }
-    // What is nobody's goes nowhere, and nobody is told.
-    node.ip("-4 route add blackhole default");
-    node.ip("-6 route add blackhole default");
+    // The rest of the world is behind a router that says nothing: packets to it are forwarded, as
+    // they must be for the rules that refuse to see them, and nobody answers.
+    for (family, flag) in [(0, "-4"), (1, "-6")] {
+        let router = probe::address(family, 2, SILENT_ROUTER);
+        node.ip(&format!(
+            "neigh add {router} lladdr 02:00:00:00:00:01 dev pods"
+        ));
+        node.ip(&format!("{flag} route add default via {router} dev pods"));
+    }
 }

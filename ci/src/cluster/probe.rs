@@ -36,6 +36,8 @@ pub enum Transport {
 /// One thing to try: the same question from each of some addresses.
 #[derive(Debug, Clone)]
 pub struct Probe {
+    /// What the address is, for a person.
+    pub what: &'static str,
     /// Whether a pod asks, or a client outside.
     pub from_pod: bool,
     /// Addresses to ask from.
