@@ -9,13 +9,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
 use ci::cluster::Cluster;
 use ci::cluster::api::Request;
 use ci::cluster::generate::{self, Case, NAMESPACE, Random};
 use ci::cluster::pair::{self, CLIENTS, World};
-use ci::cluster::probe::{self, CLIENT_POD, Outcome, Probe, Transport};
+use ci::cluster::probe::{self, Outcome, Probe, Transport};
 use ci::gateway::Gateway;
 use ci::topology::OUTSIDE;
 use ci::wait;
@@ -209,7 +210,7 @@ impl Lab {
             let service = services
                 .iter()
                 .find(|s| s["metadata"]["name"] == case.name.as_str());
-            if explained(probe, &kube_proxy, &gateway).is_none() {
+            if explained(case, probe, &kube_proxy, &gateway).is_none() {
                 differences.push(Difference {
                     group: group(probe, &kube_proxy, &gateway),
                     probe: describe(probe),
@@ -229,8 +230,11 @@ impl Lab {
         tries: usize,
         patience: Duration,
     ) -> Vec<(usize, (Outcome, Outcome))> {
-        let kube_proxy = self.kernel.run(probes, tries, patience);
-        let gateway = self.gateway.run(probes, tries, patience);
+        let (kube_proxy, gateway) = thread::scope(|scope| {
+            let other = scope.spawn(|| self.gateway.run(probes, tries, patience));
+            let one = self.kernel.run(probes, tries, patience);
+            (one, other.join().expect("the other network was asked"))
+        });
         let both = kube_proxy.into_iter().zip(gateway);
         both.enumerate()
             .filter(|(_, (one, other))| one != other)
@@ -239,8 +243,16 @@ impl Lab {
 }
 
 /// Why a difference is none: see `docs/differences.md`.
-fn explained(_probe: &Probe, _kube_proxy: &Outcome, _gateway: &Outcome) -> Option<&'static str> {
-    None
+fn explained(
+    case: &Case,
+    probe: &Probe,
+    kube_proxy: &Outcome,
+    gateway: &Outcome,
+) -> Option<&'static str> {
+    let only = |outcome: &Outcome, word: &str| outcome.len() == 1 && outcome.contains(word);
+    let is_ours = case.service["metadata"]["labels"] == json!({});
+    (!is_ours && probe.what == "NodePort" && only(kube_proxy, "refused") && only(gateway, "silent"))
+        .then_some("a port of its own address that no service has")
 }
 
 /// Everything worth asking about a service, as the API server has it.
@@ -260,7 +272,7 @@ fn probes(service: &Value, again: bool) -> Vec<Probe> {
                 made.push(Probe {
                     what,
                     from_pod: kind.is_none(),
-                    from: sources(usize::from(to.is_ipv6()), *kind, again),
+                    from: sources(usize::from(to.is_ipv6()), *kind, again, sticky),
                     to: SocketAddr::new(to, port),
                     transport,
                     sticky,
@@ -288,16 +300,20 @@ fn probes(service: &Value, again: bool) -> Vec<Probe> {
 }
 
 /// Where a question comes from: outside (`Some`, and whether source ranges may admit it) or the pod.
-/// After a change others ask, whom nobody remembers.
-fn sources(family: usize, admitted: Option<bool>, again: bool) -> Vec<IpAddr> {
-    let Some(admitted) = admitted else {
-        return vec![probe::address(family, 2, CLIENT_POD)];
-    };
+/// If clients are remembered, there must be many to see all endpoints, and others after a change.
+fn sources(family: usize, admitted: Option<bool>, again: bool, sticky: bool) -> Vec<IpAddr> {
     let half = CLIENTS / 2;
     let first = if again { half } else { 0 };
-    (first..first + half)
-        .map(|number| pair::client(family, admitted, number))
-        .collect()
+    let numbers = first..first + half;
+    match admitted {
+        Some(admitted) => numbers
+            .map(|number| pair::client(family, admitted, number))
+            .collect(),
+        None if sticky => numbers
+            .map(|number| pair::pod_client(family, Some(number)))
+            .collect(),
+        None => vec![pair::pod_client(family, None)],
+    }
 }
 
 fn addresses(list: &Value) -> Vec<IpAddr> {
@@ -349,7 +365,9 @@ fn objects(service: Option<&Value>, case: &Case) -> String {
         .iter()
         .map(|slice| json!({"ports": slice["ports"], "endpoints": slice["endpoints"]}))
         .collect();
-    json!({"name": case.name, "spec": spec, "status": status, "slices": slices}).to_string()
+    let labels = &case.service["metadata"]["labels"];
+    json!({"name": case.name, "labels": labels, "spec": spec, "status": status, "slices": slices})
+        .to_string()
 }
 
 /// What is asked of whom, and what kinds of answers there were.

@@ -43,6 +43,16 @@ pub fn client(family: usize, admitted: bool, number: u8) -> IpAddr {
     }
 }
 
+/// An address of the pod that is a client: its own, which may be an endpoint, or one of those that
+/// it has for asking only.
+pub fn pod_client(family: usize, number: Option<u8>) -> IpAddr {
+    probe::address(
+        family,
+        2,
+        number.map_or(CLIENT_POD, |number| CLIENT_POD + 1 + number),
+    )
+}
+
 /// Tells the cluster of the node that both are, and of those behind it.
 pub fn add_nodes(cluster: &Cluster) {
     for (index, name) in NODES.iter().enumerate() {

@@ -22,7 +22,7 @@ pub const PORTS: [u16; 3] = [8080, 8081, 9090];
 /// Last part of the address of the pod that is a client, and may be its own endpoint.
 pub const CLIENT_POD: u8 = 100;
 /// Requests under way at a time, a namespace.
-const THREADS: usize = 16;
+const THREADS: usize = 48;
 
 /// Transport of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,7 +229,7 @@ pub fn run(
         .collect()
 }
 
-/// Tries one probe; silence is not worth trying often.
+/// Tries one probe; what does not lead to an endpoint is not worth trying often.
 fn attempt(probe: &Probe, tries: usize, patience: Duration) -> Outcome {
     let tries = if probe.sticky {
         2 * probe.from.len()
@@ -245,9 +245,9 @@ fn attempt(probe: &Probe, tries: usize, patience: Duration) -> Outcome {
         if probe.sticky && *before != one {
             heard.insert(format!("first {before}, then {one}"));
         }
-        let silent = one == "silent";
+        let over = one == "silent" || (one == "refused" && number > 0);
         heard.insert(one);
-        if silent && number >= 1 && heard.len() == 1 {
+        if over && heard.len() == 1 {
             break;
         }
     }
