@@ -263,6 +263,7 @@ fn probes(service: &Value, again: bool) -> Vec<Probe> {
     for port in spec["ports"].as_array().into_iter().flatten() {
         let transport = match port["protocol"].as_str() {
             Some("UDP") => Transport::Udp,
+            Some("SCTP") => Transport::Sctp,
             _ => Transport::Tcp,
         };
         let number = |field: &str| port[field].as_u64().and_then(|n| u16::try_from(n).ok());

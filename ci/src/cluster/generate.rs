@@ -163,7 +163,7 @@ fn external(family: usize, number: usize, what: &str) -> IpAddr {
 fn ports(random: &mut Random) -> Vec<Value> {
     let count = 1 + random.below(3);
     let port = |index: usize| {
-        let protocol = *random.pick(&["TCP", "TCP", "UDP"]);
+        let protocol = *random.pick(&["TCP", "TCP", "UDP", "UDP", "SCTP"]);
         // The same number for two protocols is two ports.
         let port = if index == 2 { 81 } else { 80 + index };
         json!({"name": format!("p{index}"), "protocol": protocol, "port": port, "targetPort": 1})
@@ -305,6 +305,7 @@ mod tests {
             "forZones",
             "forNodes",
             "\"UDP\"",
+            "\"SCTP\"",
             "\"terminating\": Bool(true)",
         ] {
             assert!(all.contains(word), "{word} never comes up");

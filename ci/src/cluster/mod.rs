@@ -19,6 +19,7 @@ pub mod pair;
 mod pki;
 pub mod probe;
 pub mod programs;
+mod sctp;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
+use super::sctp;
 use crate::dial;
 use crate::netns::Namespace;
 
@@ -31,6 +32,8 @@ pub enum Transport {
     Tcp,
     /// A datagram.
     Udp,
+    /// The first packet of an association, and the answer to it.
+    Sctp,
 }
 
 /// One thing to try: the same question from each of some addresses.
@@ -93,6 +96,7 @@ pub struct Servers {
 enum Socket {
     Tcp(TcpListener),
     Udp(UdpSocket),
+    Sctp(sctp::Server),
 }
 
 impl Servers {
@@ -126,6 +130,10 @@ impl Drop for Servers {
 
 fn open(addresses: &[IpAddr]) -> io::Result<Vec<Socket>> {
     let mut sockets = Vec::new();
+    for address in addresses {
+        // A raw socket hears all ports.
+        sockets.push(Socket::Sctp(sctp::Server::open(*address)?));
+    }
     for port in PORTS {
         for address in addresses {
             let tcp = TcpListener::bind((*address, port))?;
@@ -148,6 +156,7 @@ fn serve(sockets: &[Socket], stop: &AtomicBool) {
         let descriptor = match socket {
             Socket::Tcp(listener) => listener.as_fd(),
             Socket::Udp(socket) => socket.as_fd(),
+            Socket::Sctp(server) => server.descriptor().as_fd(),
         };
         epoll
             .add(descriptor, event)
@@ -182,6 +191,7 @@ fn answer(socket: &Socket) -> io::Result<()> {
                 socket.send_to(words.as_bytes(), peer)?;
             }
         }
+        Socket::Sctp(server) => server.answer(&PORTS)?,
     }
     Ok(())
 }
@@ -259,6 +269,7 @@ fn ask(from: IpAddr, probe: &Probe, patience: Duration) -> String {
     let said = match probe.transport {
         Transport::Tcp => ask_tcp(from, probe.to, patience),
         Transport::Udp => ask_udp(from, probe.to, patience),
+        Transport::Sctp => sctp::ask(from, probe.to, patience),
     };
     match said {
         Ok(words) => match words.split_once(' ') {
