@@ -9,11 +9,15 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::Mbuf;
+use packet::Buffer;
 
 use crate::wiring::OpenLink;
 
 /// Frames that may be on their way from one worker to another, per link.
 const CAPACITY: usize = 1024;
+
+/// Bursts that are sent for others in one turn, at most.
+const BURSTS_FOR_OTHERS: usize = 8;
 
 /// One link as one worker uses it.
 pub(crate) struct Side {
@@ -90,27 +94,69 @@ impl Side {
         before - frames.len()
     }
 
-    /// Sends what other workers have handed over. Those counted the frames as sent when they
-    /// handed them over; returns how many the device refused after all.
-    pub(crate) fn send_for_others(&mut self) -> u64 {
+    /// Whether this worker sends by a queue of its own.
+    pub(crate) fn sends(&self) -> bool {
+        self.queue.as_ref().is_some_and(dpdk::Queue::has_tx)
+    }
+
+    /// Sends what other workers have handed over, until there is no more or the device is full.
+    pub(crate) fn send_for_others(&mut self) -> TakenOver {
+        let mut total = TakenOver::default();
+        let (Some(handover), true) = (&self.handover, self.is_sender) else {
+            return total;
+        };
+        if handover.is_empty() {
+            return total;
+        }
+        let handover = handover.clone();
+        for _ in 0..BURSTS_FOR_OTHERS {
+            let mut burst = packet::Burst::<Mbuf>::new();
+            while !burst.is_full()
+                && let Some(frame) = handover.pop()
+            {
+                burst.push(frame);
+            }
+            let taken = burst.len() as u64;
+            let offered = bytes_of(&burst);
+            if let Some(queue) = &mut self.queue {
+                packet::Link::tx_burst(queue, &mut burst);
+            }
+            let refused = burst.len() as u64;
+            total.taken += taken;
+            total.sent += taken - refused;
+            total.bytes += offered - bytes_of(&burst);
+            total.refused += refused;
+            Mbuf::free_bulk(&mut burst);
+            if refused > 0 || taken < packet::BURST as u64 {
+                break;
+            }
+        }
+        total
+    }
+
+    /// Frames still handed over and not taken; to be counted when the worker ends.
+    pub(crate) fn drop_handed_over(&mut self) -> u64 {
         let (Some(handover), true) = (&self.handover, self.is_sender) else {
             return 0;
         };
-        if handover.is_empty() {
-            return 0;
+        let mut count = 0;
+        while handover.pop().is_some() {
+            count += 1;
         }
-        let handover = handover.clone();
-        let mut burst = packet::Burst::<Mbuf>::new();
-        while !burst.is_full()
-            && let Some(frame) = handover.pop()
-        {
-            burst.push(frame);
-        }
-        if let Some(queue) = &mut self.queue {
-            packet::Link::tx_burst(queue, &mut burst);
-        }
-        let refused = burst.len() as u64;
-        Mbuf::free_bulk(&mut burst);
-        refused
+        count
     }
+}
+
+/// What became of frames that were handed over.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct TakenOver {
+    pub(crate) taken: u64,
+    pub(crate) sent: u64,
+    pub(crate) bytes: u64,
+    pub(crate) refused: u64,
+}
+
+/// Bytes of all these frames.
+pub(crate) fn bytes_of(frames: &[Mbuf]) -> u64 {
+    frames.iter().map(|frame| frame.bytes().len() as u64).sum()
 }

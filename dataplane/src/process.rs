@@ -68,6 +68,9 @@ pub fn run(config: &Path, check_only: bool) -> Result<(), Error> {
             region.service_counters(worker),
         )
     };
+    if origin == Origin::TakenOver {
+        (0..=workers).for_each(|worker| counters(worker).settle());
+    }
     let mut updater = Updater::new(region.clone(), installed, shared.clone(), counters(workers))?;
     let watched = links
         .iter()
@@ -118,6 +121,7 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
         v4.flows().for_each(|flow| open_flows.open_flow(&flow));
         v6.flows().for_each(|flow| open_flows.open_flow(&flow));
         affinity.recover();
+        neighbours.recover();
         tracing::info!(flows = live / 2, "flows taken over");
         if !has_same_links(region, settings) {
             tracing::info!("other links than before: next hops are resolved anew");

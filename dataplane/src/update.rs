@@ -19,8 +19,8 @@ use engine::snapshot::Snapshot;
 use hugepages::codec::{Assembler, encode, encode_object, encode_reply};
 use hugepages::object::{Object, ObjectId};
 use hugepages::{
-    Consumer, Journal, JournalError, Message, Producer, Reason, Record, Region, RegionError, Reply,
-    State,
+    Consumer, Digest, Journal, JournalError, Message, Producer, Reason, Record, Region,
+    RegionError, Reply, State,
 };
 
 /// Records taken from the ring before the main core looks at other things again.
@@ -39,6 +39,8 @@ pub(crate) struct Updater {
     /// The main core's own counters.
     counters: Counters,
     sweep_due: bool,
+    /// The journal does not hold what is installed: only writing all of it anew mends that.
+    journal_behind: bool,
     control_boot: u64,
 }
 
@@ -63,6 +65,8 @@ impl Updater {
             }
         }
         let publisher = Publisher::new(installed.snapshot().clone());
+        let is_restored = matches!(restored, Ok(objects) if objects > 0);
+        let (reported, digest) = (region.installed(), installed.digest());
         let mut updater = Self {
             commands: region.commands_consumer()?,
             replies: region.replies_producer()?,
@@ -72,15 +76,15 @@ impl Updater {
             publisher,
             shared,
             counters,
-            sweep_due: true,
+            // An endpoint may have left between the last update and the end of the data plane before; but
+            // what is not restored is not known to have left.
+            sweep_due: is_restored && reported.is_none_or(|state| state.digest == digest),
+            journal_behind: restored.is_err(),
             control_boot: region.control_plane().boot,
             region,
         };
         // What an earlier data plane left unread belongs to an update that it had begun.
         updater.commands.clear();
-        if restored.is_err() {
-            updater.rewrite_journal();
-        }
         updater.report();
         updater.ask_for_replay(Reason::Started);
         Ok(updater)
@@ -187,6 +191,9 @@ impl Updater {
     }
 
     fn write_journal(&mut self, installation: &Installation) -> Result<(), JournalError> {
+        if self.journal_behind {
+            return self.write_whole_journal();
+        }
         let mut records = Vec::new();
         for change in &installation.changes {
             encode(change, &mut records);
@@ -206,6 +213,8 @@ impl Updater {
     }
 
     fn write_whole_journal(&mut self) -> Result<(), JournalError> {
+        // Until it is finished: an update appended to a journal with a hole would be another state.
+        self.journal_behind = true;
         let commit = self.commit_record();
         let mut rewrite = self.journal.rewrite()?;
         let mut records = Vec::new();
@@ -218,13 +227,8 @@ impl Updater {
         encode(&commit, &mut records);
         rewrite.append(&records)?;
         rewrite.finish();
+        self.journal_behind = false;
         Ok(())
-    }
-
-    fn rewrite_journal(&mut self) {
-        if let Err(error) = self.write_whole_journal() {
-            tracing::error!(%error, "the region's journal cannot be written");
-        }
     }
 
     /// Marks the end of an update in the journal.
@@ -278,7 +282,7 @@ impl Updater {
             let (_, _, protocol) = F::split(&flow.forward);
             if protocol == packet::parse::UDP
                 && self.installed.is_stale(flow.service, &backend_of(&flow))
-                && table.remove(flow.index)
+                && table.remove(&flow)
             {
                 self.shared.open_flows.close_flow(&flow);
                 removed += 1;
@@ -297,26 +301,30 @@ enum RestoreError {
     Record(#[from] hugepages::RecordError),
     #[error(transparent)]
     State(#[from] Reason),
+    #[error("its objects are not those that were committed")]
+    Digest,
 }
 
 /// Installs the journal's last committed state; returns its number of objects.
 fn restore(journal: &Journal, installed: &mut Installed) -> Result<usize, RestoreError> {
     let mut objects: HashMap<ObjectId, Object> = HashMap::new();
-    let mut generation = 0;
+    let mut committed = None;
     let mut assembler = Assembler::new();
     for record in journal.replay() {
         match assembler.push(&record?)? {
             Some(Message::Put(object)) => drop(objects.insert(object.id(), object)),
             Some(Message::Delete(id)) => drop(objects.remove(&id)),
             Some(Message::Commit {
-                generation: committed,
-                ..
-            }) => generation = committed,
+                generation, digest, ..
+            }) => committed = Some((generation, digest)),
             Some(Message::Begin { .. }) | None => {}
         }
     }
     let count = objects.len();
-    if generation > 0 {
+    if let Some((generation, digest)) = committed {
+        if objects.values().collect::<Digest>() != digest {
+            return Err(RestoreError::Digest);
+        }
         installed.restore(generation, objects.into_values())?;
     }
     Ok(count)

@@ -7,9 +7,9 @@ use std::time::Duration;
 use dpdk::{LocalPool, Mbuf};
 use engine::{Now, Pipeline};
 use hugepages::region::monotonic_nanos;
-use packet::{Buffer, Burst, Link};
+use packet::{Burst, Link};
 
-use crate::handover::Side;
+use crate::handover::{Side, bytes_of};
 
 /// Turns after which rare things are looked at: the clock, the stop flag, upkeep under load.
 const RARELY: u32 = 256;
@@ -17,8 +17,11 @@ const RARELY: u32 = 256;
 /// Empty turns after which a worker that may sleep does.
 const IDLE_TURNS: u32 = 64;
 
-/// Buckets of upkeep in an idle turn, and in a rare turn under load.
-const UPKEEP_BUCKETS: usize = 8;
+/// Buckets of upkeep in an idle turn.
+const IDLE_BUCKETS: usize = 8;
+
+/// Buckets of upkeep in a rare turn under load: a pass over a million flows takes a second or so.
+const LOADED_BUCKETS: usize = 64;
 
 /// Times that a full device is offered the rest of an output again.
 const TX_TRIES: u32 = 8;
@@ -48,10 +51,15 @@ impl Worker {
                 0
             };
             if received == 0 || turn.is_multiple_of(RARELY) {
+                let buckets = if received == 0 {
+                    IDLE_BUCKETS
+                } else {
+                    LOADED_BUCKETS
+                };
                 if turn.is_multiple_of(RARELY) {
                     now = clock();
                 }
-                self.pipeline.upkeep(now, UPKEEP_BUCKETS, &mut self.pool);
+                self.pipeline.upkeep(now, buckets, &mut self.pool);
                 self.send();
             }
             if idle > IDLE_TURNS && !self.idle_sleep.is_zero() {
@@ -59,6 +67,7 @@ impl Worker {
                 now = clock();
             }
         }
+        self.finish();
     }
 
     fn turn(&mut self, now: Now) -> usize {
@@ -69,10 +78,13 @@ impl Worker {
             if let Some(queue) = &mut side.queue {
                 queue.rx_burst(&mut burst);
             }
-            let refused = side.send_for_others();
             let link = side.link;
-            if refused > 0 {
-                self.pipeline.unsent(refused);
+            let others = side.send_for_others();
+            if others.taken > 0 {
+                received += others.taken as usize;
+                self.pipeline.taken_over(others.taken);
+                self.pipeline
+                    .sent(link, others.sent, others.bytes, others.refused);
             }
             if !burst.is_empty() {
                 received += burst.len();
@@ -93,21 +105,36 @@ impl Worker {
             if output.is_empty() {
                 continue;
             }
-            let offered: u64 = output.iter().map(|frame| frame.bytes().len() as u64).sum();
-            let mut sent = 0;
+            let offered = bytes_of(output);
+            let mut taken = 0;
             for _ in 0..TX_TRIES {
-                sent += side.send(output);
+                taken += side.send(output) as u64;
                 if output.is_empty() {
                     break;
                 }
                 std::hint::spin_loop();
             }
             // The device has no room: to wait would only fill the receive queue behind it.
-            let left: u64 = output.iter().map(|frame| frame.bytes().len() as u64).sum();
+            let left = bytes_of(output);
             let refused = output.len() as u64;
             output.clear();
-            self.pipeline
-                .sent(side.link, sent as u64, offered - left, refused);
+            if side.sends() {
+                self.pipeline
+                    .sent(side.link, taken, offered - left, refused);
+            } else {
+                self.pipeline.handed_over(taken);
+                self.pipeline.sent(side.link, 0, 0, refused);
+            }
+        }
+    }
+
+    /// Accounts for what is still in hand.
+    fn finish(mut self) {
+        self.pipeline.finish();
+        for side in &mut self.sides {
+            let left = side.drop_handed_over();
+            self.pipeline.taken_over(left);
+            self.pipeline.sent(side.link, 0, 0, left);
         }
     }
 }

@@ -28,8 +28,8 @@ pub const MAX_LINKS: usize = 16;
 
 /// Counters of the worker as a whole.
 ///
-/// At rest, `Received + Originated = Sent + drops + waiting`, and waiting is
-/// `Parked - Unparked`.
+/// At rest, `Received + Originated + TakenOver = Sent + drops + waiting + HandedOver`, where waiting is
+/// `Parked - Unparked`; and over all workers `HandedOver = TakenOver`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Total {
@@ -55,11 +55,15 @@ pub enum Total {
     Hits,
     /// Bursts that were not empty.
     Bursts,
+    /// Frames given to another worker, whose queue they leave by.
+    HandedOver,
+    /// Frames taken from other workers, to be sent.
+    TakenOver,
 }
 
 impl Total {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Received,
         Self::Sent,
         Self::Answered,
@@ -71,6 +75,8 @@ impl Total {
         Self::Refused,
         Self::Hits,
         Self::Bursts,
+        Self::HandedOver,
+        Self::TakenOver,
     ];
 
     /// Name in `portgate counters` and metrics.
@@ -88,6 +94,8 @@ impl Total {
             Self::Refused => "refused",
             Self::Hits => "hits",
             Self::Bursts => "bursts",
+            Self::HandedOver => "handed_over",
+            Self::TakenOver => "taken_over",
         }
     }
 }
@@ -196,6 +204,24 @@ impl Counters {
             slot as usize * WORDS_PER_SERVICE + counter as usize,
             count,
         );
+    }
+
+    /// Books what a process that was killed left open: frames that it had in hand are drops
+    /// ([`Reason::Restart`]). Only while no worker runs.
+    pub fn settle(&self) {
+        let total = |total| self.total(total);
+        let drops: u64 = Reason::ALL.iter().map(|reason| self.drops(*reason)).sum();
+        let came = total(Total::Received) + total(Total::Originated) + total(Total::TakenOver);
+        let went = total(Total::Sent)
+            .wrapping_add(drops)
+            .wrapping_add(total(Total::HandedOver));
+        let open = came.wrapping_sub(went);
+        // More gone than come: killed between two counts of a burst. It cannot be told which.
+        if open <= u64::MAX / 2 {
+            self.drop_many(Reason::Restart, open);
+        }
+        let waiting = total(Total::Parked).wrapping_sub(total(Total::Unparked));
+        self.add(Total::Unparked, waiting);
     }
 
     /// A total.

@@ -140,6 +140,13 @@ impl<B: Buffer> Egress<B> {
         }
     }
 
+    /// Drops the frames that wait.
+    pub(crate) fn drop_parked(&mut self, counters: &Counters) {
+        let count = self.parked.drain(..).count() as u64;
+        counters.add(Total::Unparked, count);
+        counters.drop_many(Reason::Unresolved, count);
+    }
+
     /// Asks for a neighbour's MAC address, by ARP or neighbour discovery.
     #[cold]
     pub(crate) fn solicit(

@@ -33,7 +33,14 @@ impl<B: Buffer> Pipeline<B> {
         pool: &mut P,
         observer: &mut O,
     ) {
+        if work.parsed.ttl <= 1 {
+            // Before anything is made for it.
+            return self.expire(now, input, frame, &work.parsed, observer);
+        }
         let tuple = F::tuple(&work.key);
+        if !is_possible(tuple.source) || self.is_own(tuple.source) {
+            return self.drop_frame(input, frame, Reason::BadSource, observer);
+        }
         if let Err(reason) = check_transport(frame.bytes(), &work.parsed, &tuple) {
             return self.drop_frame(input, frame, reason, observer);
         }
@@ -41,9 +48,14 @@ impl<B: Buffer> Pipeline<B> {
             Ok(hit) => self.translate(now, input, frame, work, &hit, pool, observer),
             Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
             Err(End::Reject(reason)) => {
-                self.reject(input, frame, &work.parsed, &tuple, reason, observer);
+                self.reject(now, input, frame, &work.parsed, &tuple, reason, observer);
             }
         }
+    }
+
+    /// Whether a link has this address: a frame from it has come back, or lies.
+    fn is_own(&self, source: IpAddr) -> bool {
+        self.shared.topology.addresses().any(|own| own == source)
     }
 
     /// The next hop towards `destination`, and its neighbour's word now.
@@ -57,10 +69,9 @@ impl<B: Buffer> Pipeline<B> {
         let target = snapshot.routes.lookup(destination).ok_or(Reason::NoRoute)?;
         let via = target.via.unwrap_or(destination);
         let neighbours = &self.shared.neighbours;
-        let index = neighbours
+        let (index, word) = neighbours
             .index(target.link, via, now.second)
             .ok_or(Reason::NeighbourTableFull)?;
-        let word = neighbours.word(index);
         Ok((
             Hop::new(service, index, word.generation(), snapshot.route_generation),
             word,
@@ -68,12 +79,10 @@ impl<B: Buffer> Pipeline<B> {
     }
 
     /// Removes a flow.
-    pub(crate) fn forget<F: Tabled>(&mut self, flow: Option<FlowView<F>>, index: u32) {
-        if F::table(&self.shared).remove(index) {
+    pub(crate) fn forget<F: Tabled>(&mut self, flow: &FlowView<F>) {
+        if F::table(&self.shared).remove(flow) {
             self.counters.add(Total::FlowsRemoved, 1);
-            if let Some(flow) = flow {
-                self.shared.open_flows.close_flow(&flow);
-            }
+            self.shared.open_flows.close_flow(flow);
         }
     }
 
@@ -172,7 +181,7 @@ impl<B: Buffer> Pipeline<B> {
             // Another worker was faster with the same flow: its choice holds.
             Err(InsertError::Exists(index)) => F::table(shared)
                 .read(index, &work.key)
-                .ok_or(drops(Reason::FlowRace)),
+                .ok_or_else(|| drops(Reason::FlowRace)),
             Err(InsertError::Full) => Err(drops(Reason::FlowTableFull)),
             Err(InsertError::NoCandidate) => Err(drops(Reason::SnatPortsExhausted)),
             Err(InsertError::Busy) => Err(drops(Reason::FlowRace)),
@@ -261,6 +270,14 @@ impl<B: Buffer> Pipeline<B> {
 enum End {
     Drop(Reason),
     Reject(Reason),
+}
+
+/// Whether a host can have this address (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5).
+fn is_possible(source: IpAddr) -> bool {
+    match source {
+        IpAddr::V4(v4) => v4.octets()[0] != 0 && v4.octets()[0] < 224 && !v4.is_loopback(),
+        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
+    }
 }
 
 /// The same on every gateway with the same seed, so that any of them chooses the same backend.

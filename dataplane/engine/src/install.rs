@@ -19,6 +19,9 @@ use crate::slots::ServiceSlots;
 use crate::snapshot::{Action, Frontend, Networks, ResolvedSet, ServiceEntry, Snapshot};
 use crate::topology::Topology;
 
+/// Most changes in one update: a control plane that never commits must not use up all memory.
+const MAX_CHANGES: u64 = 1 << 22;
+
 /// Installed objects and the snapshot that follows from them.
 #[derive(Debug)]
 pub struct Installed {
@@ -204,6 +207,10 @@ impl Installed {
         object: Option<Object>,
     ) -> Result<Option<Installation>, Reason> {
         let staged = self.staged.as_mut().ok_or(Reason::NoBegin)?;
+        if staged.count >= MAX_CHANGES {
+            self.staged = None;
+            return Err(Reason::Full);
+        }
         staged.put(id, object);
         Ok(None)
     }
@@ -478,7 +485,8 @@ impl Installed {
             _ => None,
         });
         self.snapshot.routes = Arc::new(self.topology.routes(learned));
-        self.snapshot.route_generation = (self.snapshot.route_generation + 1) & 0xfff;
+        // 1 to 4,095: 0 is no generation (`NO_ROUTES`).
+        self.snapshot.route_generation = self.snapshot.route_generation % 0xfff + 1;
     }
 }
 

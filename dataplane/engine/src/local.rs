@@ -54,8 +54,10 @@ impl<B: Buffer> Pipeline<B> {
 
     /// Refuses a new flow: RST for TCP, port unreachable for the rest.
     #[cold]
+    #[allow(clippy::too_many_arguments)] // what a refusal is made of
     pub(crate) fn reject<O: Observe>(
         &mut self,
+        now: Now,
         input: usize,
         mut frame: B,
         parsed: &Parsed,
@@ -65,6 +67,8 @@ impl<B: Buffer> Pipeline<B> {
     ) {
         let refused = if parsed.protocol == TCP {
             tcp::refuse(&mut frame, parsed.l3(), parsed.l4(), parsed.end())
+        } else if !self.may_report(now) {
+            return self.drop_frame(input, frame, reason, observer);
         } else {
             let why = icmp::Reason::PortUnreachable;
             icmp::refuse(
@@ -243,14 +247,16 @@ impl<B: Buffer> Pipeline<B> {
         let Some(link) = self.shared.topology.links.get(input) else {
             return;
         };
-        if !mac.is_station() || address.is_unspecified() || !link.is_connected(address) {
+        if !mac.is_station() || address.is_unspecified() {
             return;
         }
         let neighbours = &self.shared.neighbours;
-        if asks_us {
+        if asks_us && link.is_connected(address) {
             // No room is no harm: the answer goes to the sender of the frame all the same.
             let _ = neighbours.index(input as u8, address, now.second);
         }
+        // Only what somebody has asked for is there to learn, on the network or not (a router's
+        // link-local address, a host behind a route without a next hop).
         neighbours.learn(input as u8, address, mac.0, now.second);
     }
 }

@@ -44,8 +44,12 @@ pub const MAX_NEIGHBOURS: usize = 4096;
 /// Seconds after which a confirmed neighbour is asked again.
 const REPROBE_AFTER: u32 = 30;
 
+/// Seconds for which it is asked at the address that it had; then everybody is (RFC 1122 section
+/// 2.3.2.1).
+const UNICAST_PROBES: u32 = 2;
+
 /// Seconds after which an unanswering neighbour's MAC address is no longer used.
-const FORGET_AFTER: u32 = 60;
+const FORGET_AFTER: u32 = 40;
 
 /// Seconds after which an unresolved neighbour's slot may be another's.
 const REUSE_AFTER: u32 = 30;
@@ -116,13 +120,13 @@ impl Neighbours {
             .map_or(Word(FREE), |line| Word(line.0[0].load(Ordering::Acquire)))
     }
 
-    /// Index of the neighbour with this address on this link, made if it is not there. `None`
-    /// when there is no room.
-    pub fn index(&self, link: u8, address: IpAddr, second: u32) -> Option<u16> {
-        if let Some(index) = self.matching(link, address).next() {
-            return Some(index);
+    /// The neighbour with this address on this link, made if it is not there: its index, and its first word
+    /// as of that. `None` when there is no room.
+    pub fn index(&self, link: u8, address: IpAddr, second: u32) -> Option<(u16, Word)> {
+        if let Some(found) = self.matching(link, address).next() {
+            return Some(found);
         }
-        let free = self
+        let (free, claimed) = self
             .slots(address)
             .find_map(|index| self.claim(index, second))?;
         let line = &self.lines[usize::from(free)];
@@ -131,29 +135,38 @@ impl Neighbours {
             // Relaxed: published by the state below.
             line.0[1 + at].store(*word, Ordering::Relaxed);
         }
-        line.0[4].store(u64::from(second) << 32, Ordering::Relaxed);
-        let claimed = line.0[0].load(Ordering::Relaxed);
-        store_state(
-            &line.0[0],
-            claimed & 0xff0 | (u64::from(link) << 12) | INCOMPLETE,
+        // Not yet asked in this second, and nobody else's for a while.
+        let asked = second.wrapping_sub(1);
+        line.0[4].store(
+            u64::from(second) << 32 | u64::from(asked),
+            Ordering::Relaxed,
         );
-        Some(free)
+        let word = claimed & !STATE | (u64::from(link) << 12) | INCOMPLETE;
+        store_state(&line.0[0], word);
+        Some((free, Word(word)))
     }
 
     /// Notes that `address` on `link` has this MAC address; false if nobody cares.
     pub fn learn(&self, link: u8, address: IpAddr, mac: [u8; 6], second: u32) -> bool {
         let mut cared = false;
-        for index in self.matching(link, address) {
+        for (index, Word(old)) in self.matching(link, address) {
             let line = &self.lines[usize::from(index)];
             let [a, b, c, d, e, f] = mac.map(u64::from);
             let mac = a << 56 | b << 48 | c << 40 | d << 32 | e << 24 | f << 16;
-            let old = line.0[0].load(Ordering::Relaxed);
             let new = mac | old & 0xfff0 | REACHABLE;
-            if new != old {
-                store_state(&line.0[0], new);
+            // From the word that was matched: the slot may be another neighbour's by now. Release meets
+            // the Acquire in `word`.
+            let learned = new == old
+                || line.0[0]
+                    .compare_exchange(old, new, Ordering::Release, Ordering::Relaxed)
+                    .is_ok();
+            if learned {
+                line.0[4].store(
+                    u64::from(second) << 32 | u64::from(second.wrapping_sub(1)),
+                    Ordering::Relaxed,
+                );
+                cared = true;
             }
-            line.0[4].store(u64::from(second) << 32, Ordering::Relaxed);
-            cared = true;
         }
         cared
     }
@@ -212,8 +225,11 @@ impl Neighbours {
                     Ordering::Relaxed,
                 );
             } else if idle > REPROBE_AFTER
-                && let Some(solicitation) = self.solicit(index, second)
+                && let Some(mut solicitation) = self.solicit(index, second)
             {
+                if idle > REPROBE_AFTER + UNICAST_PROBES {
+                    solicitation.known = None;
+                }
                 ask(solicitation);
             }
         }
@@ -222,13 +238,29 @@ impl Neighbours {
     /// Link and address of a neighbour in use.
     #[must_use]
     pub fn identity(&self, index: u16) -> Option<(u8, IpAddr)> {
+        self.identity_with_word(index)
+            .map(|(link, address, _)| (link, address))
+    }
+
+    fn identity_with_word(&self, index: u16) -> Option<(u8, IpAddr, Word)> {
         let word = self.word(index);
         let line = self.lines.get(usize::from(index))?;
         if word.0 & STATE < INCOMPLETE {
             return None;
         }
         let words = [1, 2, 3].map(|at| line.0[at].load(Ordering::Relaxed));
-        Some((word.link(), address_of(words)))
+        Some((word.link(), address_of(words), word))
+    }
+
+    /// After a crash: frees what was claimed and not finished. Only while no worker runs.
+    pub fn recover(&self) {
+        for line in self.lines.iter() {
+            let word = line.0[0].load(Ordering::Relaxed);
+            if word & STATE == CLAIMED {
+                let generation = (word >> 4).wrapping_add(1) & 0xff;
+                store_state(&line.0[0], generation << 4 | FREE);
+            }
+        }
     }
 
     /// Forgets everything, in a way that flows notice. Only while no worker runs.
@@ -246,10 +278,12 @@ impl Neighbours {
         self.lines.len()
     }
 
-    /// Slots in use that hold this neighbour.
-    fn matching(&self, link: u8, address: IpAddr) -> impl Iterator<Item = u16> + '_ {
-        self.slots(address)
-            .filter(move |index| self.identity(*index) == Some((link, address)))
+    /// Slots in use that hold this neighbour, with the word that said so.
+    fn matching(&self, link: u8, address: IpAddr) -> impl Iterator<Item = (u16, Word)> + '_ {
+        self.slots(address).filter_map(move |index| {
+            let (at, on, word) = self.identity_with_word(index)?;
+            ((at, on) == (link, address)).then_some((index, word))
+        })
     }
 
     /// Where a neighbour may lie, its home first.
@@ -260,7 +294,8 @@ impl Neighbours {
         (0..PROBES.min(len)).map(move |step| ((home + step) % len) as u16)
     }
 
-    fn claim(&self, index: u16, second: u32) -> Option<u16> {
+    /// Claims a slot that is free or long unresolved; returns its word.
+    fn claim(&self, index: u16, second: u32) -> Option<(u16, u64)> {
         let line = &self.lines[usize::from(index)];
         let old = line.0[0].load(Ordering::Relaxed);
         let asked = (line.0[4].load(Ordering::Relaxed)) as u32;
@@ -269,17 +304,12 @@ impl Neighbours {
             INCOMPLETE => second.saturating_sub(asked) > REUSE_AFTER,
             _ => false,
         };
-        let generation = (old >> 4).wrapping_add(1) & 0xff;
+        let claimed = ((old >> 4).wrapping_add(1) & 0xff) << 4 | CLAIMED;
         (reusable
             && line.0[0]
-                .compare_exchange(
-                    old,
-                    generation << 4 | CLAIMED,
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(old, claimed, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok())
-        .then_some(index)
+        .then_some((index, claimed))
     }
 }
 
@@ -315,8 +345,11 @@ mod tests {
     #[test]
     fn a_neighbour_is_asked_once_a_second_until_it_answers() {
         let table = Neighbours::new(Slab::heap(64));
-        let index = table.index(3, address("10.0.0.7"), 100).unwrap();
-        assert_eq!(table.index(3, address("10.0.0.7"), 100), Some(index));
+        let (index, word) = table.index(3, address("10.0.0.7"), 100).unwrap();
+        assert_eq!(
+            table.index(3, address("10.0.0.7"), 100),
+            Some((index, word))
+        );
         assert_eq!(table.word(index).mac(), None);
         assert_eq!(
             table.solicit(index, 100).unwrap().address,
@@ -337,7 +370,7 @@ mod tests {
     fn a_silent_neighbour_is_asked_again_and_then_given_up() {
         let table = Neighbours::new(Slab::heap(64));
         let v6 = address("2001:db8::7");
-        let index = table.index(1, v6, 0).unwrap();
+        let (index, _) = table.index(1, v6, 0).unwrap();
         table.learn(1, v6, [2; 6], 0);
         let maintain = |second| {
             let mut asked = Vec::new();
@@ -351,7 +384,12 @@ mod tests {
             known: Some([2; 6]),
         };
         assert_eq!(maintain(31), [expected]);
-        assert_eq!(maintain(61), []);
+        let everybody = Solicitation {
+            known: None,
+            ..expected
+        };
+        assert_eq!(maintain(33), [everybody]);
+        assert_eq!(maintain(41), []);
         assert_eq!(table.word(index).mac(), None);
     }
 
@@ -360,11 +398,11 @@ mod tests {
         let table = Neighbours::new(Slab::heap(4));
         for last in 0..4u32 {
             let address = IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + last));
-            let index = table.index(0, address, 10).unwrap();
+            let (index, _) = table.index(0, address, 10).unwrap();
             assert!(table.solicit(index, 10).is_some());
         }
         assert_eq!(table.index(0, address("10.1.1.1"), 11), None);
-        let index = table.index(0, address("10.1.1.1"), 41).unwrap();
+        let (index, _) = table.index(0, address("10.1.1.1"), 41).unwrap();
         assert_eq!(table.identity(index), Some((0, address("10.1.1.1"))));
         assert_eq!(table.word(index).generation(), 2);
     }

@@ -28,6 +28,9 @@ use crate::snapshot::Snapshot;
 use crate::snat::SnatPorts;
 use crate::topology::LinkConfig;
 
+/// Workers among which the upkeep of the tables is spread.
+const MAX_WORKERS: usize = 16;
+
 /// The time of a burst, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
@@ -129,6 +132,7 @@ impl<B: Buffer> Pipeline<B> {
     ) -> Self {
         let snat_ports = SnatPorts::new(shared.options.nodeport_range);
         let egress = Egress::new(shared.topology.links.len());
+        let (v4_buckets, v6_buckets) = (shared.v4.bucket_count(), shared.v6.bucket_count());
         let scratch = Scratch {
             lanes: [Lane::Local; BURST],
             v4: [Work::default(); BURST],
@@ -144,8 +148,9 @@ impl<B: Buffer> Pipeline<B> {
             reports: (0, 0),
             scratch: Box::new(scratch),
             upkeep: Upkeep {
-                v4: 0,
-                v6: 0,
+                // Each worker begins elsewhere: side by side they would do one's work twice.
+                v4: v4_buckets * worker / MAX_WORKERS,
+                v6: v6_buckets * worker / MAX_WORKERS,
                 neighbours: 0,
                 last_second: 0,
                 worker,
@@ -196,6 +201,8 @@ impl<B: Buffer> Pipeline<B> {
     /// What an idle worker does: a little of the tables' upkeep. To be called now and then under load
     /// too, or nothing is ever forgotten.
     pub fn upkeep<P: Pool<Buffer = B>>(&mut self, now: Now, buckets: usize, pool: &mut P) {
+        // An idle worker must not keep an old snapshot: the main core waits for it to go.
+        self.snapshots.refresh();
         let Self {
             shared,
             counters,
@@ -204,17 +211,20 @@ impl<B: Buffer> Pipeline<B> {
         } = self;
         let timeouts = &shared.options.timeouts;
         let open = &shared.open_flows;
-        let mut gone = shared
+        let mut gone = 0;
+        shared
             .v4
             .age(&mut upkeep.v4, buckets, now.second, timeouts, |flow| {
                 open.close_flow(flow);
+                gone += 1;
             });
-        gone += shared
+        shared
             .v6
             .age(&mut upkeep.v6, buckets, now.second, timeouts, |flow| {
                 open.close_flow(flow);
+                gone += 1;
             });
-        counters.add(Total::FlowsRemoved, gone as u64);
+        counters.add(Total::FlowsRemoved, gone);
         if upkeep.last_second != now.second {
             upkeep.last_second = now.second;
             self.maintain_neighbours(now, pool);
@@ -235,10 +245,19 @@ impl<B: Buffer> Pipeline<B> {
         self.egress.output(link)
     }
 
-    /// Takes back the counting of frames that were taken for sending and could not be sent after all.
-    pub fn unsent(&self, frames: u64) {
-        self.counters.add(Total::Sent, frames.wrapping_neg());
-        self.counters.drop_many(Reason::TxFull, frames);
+    /// Counts frames handed over to another worker, which sends them.
+    pub fn handed_over(&self, frames: u64) {
+        self.counters.add(Total::HandedOver, frames);
+    }
+
+    /// Counts frames taken over from another worker, to be sent.
+    pub fn taken_over(&self, frames: u64) {
+        self.counters.add(Total::TakenOver, frames);
+    }
+
+    /// Drops what waits for a next hop: the worker ends.
+    pub fn finish(&mut self) {
+        self.egress.drop_parked(&self.counters);
     }
 
     /// Counts frames that link `link` took, and those it had no room for.
@@ -361,9 +380,12 @@ impl<B: Buffer> Pipeline<B> {
             self.first(now, input, frame, work, pool, observer);
             return 0;
         };
-        if starts_anew(work.parsed.tcp_flags) && table.state(hit.index) == Some(State::Closed) {
+        if starts_anew(work.parsed.tcp_flags)
+            && let Some(flow) = table.view_of(hit.index)
+            && flow.state == State::Closed
+        {
             // A new connection on the tuple of one in TIME_WAIT: it may have another backend.
-            self.forget(table.view_of(hit.index), hit.index);
+            self.forget(&flow);
             self.first(now, input, frame, work, pool, observer);
             return 0;
         }
@@ -499,7 +521,7 @@ impl<B: Buffer> Pipeline<B> {
         let (addresses, _) = F::store(&hit.translation);
         let (_, destination) = F::unpack(&addresses);
         let (hop, word) = self.next_hop(now, destination, hit.hop.service())?;
-        F::table(&self.shared).set_hop(hit.index, hop);
+        F::table(&self.shared).set_hop(hit.index, hit.hop, hop);
         Ok((hop, word))
     }
 

@@ -99,6 +99,10 @@ reasons! {
     NoBuffer = "no_buffer",
     /// An answer that must not be sent (to a broadcast, to an error, or too many of them).
     AnswerRefused = "answer_refused",
+    /// A source that no host can have, or that is this gateway's own (RFC 1812 section 5.3.7).
+    BadSource = "bad_source",
+    /// In the hands of a data plane that was killed.
+    Restart = "restart",
 }
 
 impl Reason {

@@ -285,7 +285,7 @@ fn the_gateway_answers_pings_arp_and_neighbour_solicitations_for_its_own_address
     let reply = arp::parse(&out, 14).unwrap();
     assert_eq!((reply.sender_mac, reply.sender_ip), (Mac(OUTSIDE_MAC), own));
     // Who asked for us is known from now on.
-    let index = gateway
+    let (index, _) = gateway
         .shared
         .neighbours
         .index(0, ip("203.0.113.77"), 0)
@@ -612,26 +612,117 @@ fn snat_ports_that_are_used_up_are_a_named_drop_and_recover() {
             exhausted = Some((client, from, to));
             break;
         }
+        note(&gateway, &from, to, false);
     }
     let (made, from, to) = exhausted.expect("61,744 ports cannot carry 70,000 flows");
     assert!(made > 58_000, "only {made} of 61,744 ports were used");
-    gateway.second += 61;
-    gateway.upkeep(0);
-    assert!(gateway.states().is_empty());
-    for (link, address, mac) in [
-        (PODS, "100.96.2.2", POD_MAC),
-        (OUTSIDE, "203.0.113.50", CLIENT_MAC),
-    ] {
-        gateway
-            .shared
-            .neighbours
-            .learn(link as u8, ip(address), mac, gateway.second);
+    // Connections that have ended give their ports up at once, long before they are forgotten.
+    for client in 0..1_000 {
+        note(
+            &gateway,
+            &format!("203.0.113.50:{}", 1 + client),
+            NODEPORT,
+            true,
+        );
     }
-    assert_eq!(
-        tuple(&gateway.pass(OUTSIDE, &from_client(syn(&from, to))).1).to(),
-        at(POD)
+    let again = (0..20).any(|_| {
+        !gateway
+            .put(0, OUTSIDE, &from_client(syn(&from, to)))
+            .is_empty()
+    });
+    assert!(
+        again,
+        "one of 1,000 closed flows' ports is found in a few tries"
     );
     gateway.assert_balanced();
+}
+
+#[test]
+fn a_flood_of_half_open_connections_does_not_keep_others_from_a_port() {
+    let mut gateway = Gateway::with(&[mynginx()], 1, 70_000, Options::default());
+    for client in 0..65_000u32 {
+        let from = format!(
+            "203.0.113.{}:{}",
+            100 + client / 60_000,
+            1 + client % 60_000
+        );
+        gateway.put(0, OUTSIDE, &from_client(syn(&from, NODEPORT)));
+    }
+    for port in 1..200 {
+        let out = gateway.put(
+            0,
+            OUTSIDE,
+            &from_client(syn(&format!("203.0.113.50:{port}"), NODEPORT)),
+        );
+        assert_eq!(out.len(), 1, "{:?}", gateway.seen.dropped);
+    }
+    gateway.assert_balanced();
+}
+
+#[test]
+fn sources_that_no_host_can_have_are_dropped() {
+    let mut gateway = Gateway::new(&[mynginx()]);
+    for source in [
+        "127.0.0.1:1",
+        "0.0.0.1:1",
+        "224.0.0.1:1",
+        "255.255.255.255:1",
+        "203.0.113.10:1",
+    ] {
+        assert!(
+            gateway
+                .put(0, OUTSIDE, &from_client(syn(source, NODEPORT)))
+                .is_empty()
+        );
+        assert_eq!(gateway.seen.dropped, [Reason::BadSource], "{source}");
+    }
+}
+
+#[test]
+fn a_reset_that_the_connection_outlives_does_not_shorten_its_flow() {
+    let mut gateway = Gateway::new(&[mynginx()]);
+    let there = tuple(&gateway.pass(OUTSIDE, &from_client(syn(CLIENT, NODEPORT))).1);
+    gateway.pass(
+        PODS,
+        &from_pod(FrameSpec::tcp(there.to(), there.from(), SYN | ACK)),
+    );
+    let from = |flags| from_client(FrameSpec::tcp(at(CLIENT), at(NODEPORT), flags));
+    gateway.pass(OUTSIDE, &from(ACK));
+    gateway.pass(OUTSIDE, &from(RST));
+    assert_eq!(gateway.states(), [State::Closed]);
+    gateway.pass(OUTSIDE, &from(ACK));
+    assert_eq!(gateway.states(), [State::Established]);
+}
+
+#[test]
+fn an_idle_worker_lets_old_snapshots_go() {
+    let mut gateway = Gateway::with(&[mynginx()], 2, 4096, Options::default());
+    gateway.install(&[]);
+    assert_eq!(gateway.publisher.reap(), 1);
+    gateway.upkeep(0);
+    gateway.upkeep(1);
+    assert_eq!(gateway.publisher.reap(), 0);
+}
+
+#[test]
+fn a_router_outside_the_connected_networks_is_heard_when_it_was_asked_for() {
+    use packet::ethernet::Mac;
+    use packet::memory::HeapBuffer;
+    use packet::{Buffer, arp};
+    let gateway_link = engine::topology::StaticRoute {
+        to: prefix("10.9.0.0/16"),
+        via: None,
+        link: Some(PODS as u8),
+    };
+    let mut gateway = Gateway::routed(
+        &[Spec::new("default/far", &[NODEPORT], &["10.9.0.7:80"])],
+        gateway_link,
+    );
+    let asked = gateway.put(0, OUTSIDE, &from_client(syn(CLIENT, NODEPORT)));
+    let mut reply = HeapBuffer::from_bytes(&asked[0].1);
+    arp::answer(&mut reply, 14, Mac([2, 7, 7, 7, 7, 7])).unwrap();
+    let out = gateway.put(0, PODS, reply.bytes());
+    assert_eq!(tuple(&out[0].1).to(), at("10.9.0.7:80"));
 }
 
 #[test]

@@ -165,6 +165,9 @@ fn parse_v4(bytes: &[u8], l3: usize, vlan: u16) -> Result<Parsed, ParseError> {
     if total > packet.len() {
         return Err(ParseError::Truncated);
     }
+    if l3 + total > usize::from(u16::MAX) {
+        return Err(ParseError::BadIpHeader); // offsets are 16 bits; no device delivers such frames
+    }
     // Five 32-bit words summed in 64 bits cannot overflow; a right header folds to 0xffff.
     let mut sum = header.chunks_exact(4).fold(0u64, |sum, word| {
         sum + u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]))
@@ -215,6 +218,9 @@ fn parse_v6(bytes: &[u8], l3: usize, vlan: u16) -> Result<Parsed, ParseError> {
     let total = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
     if total > packet.len() {
         return Err(ParseError::Truncated);
+    }
+    if l3 + total > usize::from(u16::MAX) {
+        return Err(ParseError::BadIpHeader); // offsets are 16 bits; no device delivers such frames
     }
     let mut protocol = header[6];
     let mut l4 = 40;

@@ -34,11 +34,17 @@ impl Tabled for V6 {
 /// Bursts without a single new flow after which a table is taken for full.
 const FULL_AFTER: u32 = 256;
 
-/// Established flows: number `i` is the cluster's flow `i`.
+/// Flows that a table of nominal size may refuse, of a thousand: both buckets of a tuple may be full long
+/// before the table is.
+const REFUSED_PER_MILLE: u64 = 1;
+
+/// Established flows.
 #[derive(Debug)]
 pub struct FlowSet<F: Family> {
     /// The cluster.
     pub cluster: Cluster,
+    /// For each flow its number in the cluster.
+    pub numbers: Vec<u32>,
     /// For each flow the tuple of its backend's frames.
     pub replies: Vec<F::Key>,
     /// First flow number that was not tried.
@@ -58,28 +64,24 @@ impl<F: Tabled> FlowSet<F> {
         progress: impl Fn(usize),
     ) -> Result<Self, Error> {
         let mut opener = Opener::<F>::new(pipeline)?;
-        let mut replies = Vec::with_capacity(count);
-        while replies.len() < count {
-            let first = replies.len() as u64;
-            let last = (first + BURST as u64).min(count as u64);
-            let opened = opener.open(&cluster, first..last);
-            if opened.len() as u64 != last - first {
+        let mut set = Self::none(cluster, count);
+        let most = count as u64 + (count as u64 * REFUSED_PER_MILLE).div_ceil(1000);
+        while set.len() < count {
+            let missing = (count - set.len()).min(BURST) as u64;
+            if set.next + missing > most {
                 return Err(Error::Run(format!(
-                    "of the flows {first}..{last}, {} were made; dropped: {:?}",
-                    opened.len(),
-                    opener.seen.dropped.first().map(|reason| reason.name())
+                    "of {} flows only {} were made; dropped: {:?}",
+                    set.next,
+                    set.len(),
+                    opener.dropped.map(engine::Reason::name)
                 )));
             }
-            replies.extend(opened.into_iter().map(|(_, reply)| reply));
-            if first.is_multiple_of(1 << 16) {
-                progress(replies.len());
+            set.open(&mut opener, missing);
+            if set.len() % (1 << 16) < BURST {
+                progress(set.len());
             }
         }
-        Ok(Self {
-            cluster,
-            next: replies.len() as u64,
-            replies,
-        })
+        Ok(set)
     }
 
     /// Opens connections until the table takes no more.
@@ -89,20 +91,33 @@ impl<F: Tabled> FlowSet<F> {
     /// As [`FlowSet::establish`].
     pub fn fill(cluster: Cluster, pipeline: Pipeline<HeapBuffer>) -> Result<Self, Error> {
         let mut opener = Opener::<F>::new(pipeline)?;
-        let mut set = Self {
-            cluster,
-            replies: Vec::new(),
-            next: 0,
-        };
+        let mut set = Self::none(cluster, 0);
         let mut refused = 0;
         while refused < FULL_AFTER {
-            let opened = opener.open(&cluster, set.next..set.next + BURST as u64);
-            set.next += BURST as u64;
-            refused = if opened.is_empty() { refused + 1 } else { 0 };
-            set.replies
-                .extend(opened.into_iter().map(|(_, reply)| reply));
+            let opened = set.open(&mut opener, BURST as u64);
+            refused = if opened == 0 { refused + 1 } else { 0 };
         }
         Ok(set)
+    }
+
+    fn none(cluster: Cluster, count: usize) -> Self {
+        Self {
+            cluster,
+            numbers: Vec::with_capacity(count),
+            replies: Vec::with_capacity(count),
+            next: 0,
+        }
+    }
+
+    /// Opens the next `count` flows; returns how many were.
+    fn open(&mut self, opener: &mut Opener<F>, count: u64) -> usize {
+        let opened = opener.open(&self.cluster, self.next..self.next + count);
+        self.next += count;
+        for (number, reply) in &opened {
+            self.numbers.push(*number as u32);
+            self.replies.push(*reply);
+        }
+        opened.len()
     }
 
     /// Number of flows.
@@ -123,6 +138,8 @@ struct Opener<F: Family> {
     pipeline: Pipeline<HeapBuffer>,
     pool: HeapPool,
     seen: Seen,
+    /// Why a frame was dropped, last.
+    dropped: Option<Reason>,
     spare: Vec<HeapBuffer>,
     syn: Stamp,
     syn_ack: Stamp,
@@ -153,6 +170,7 @@ impl<F: Tabled> Opener<F> {
             pipeline,
             pool: HeapPool::default(),
             seen: Seen::default(),
+            dropped: None,
             spare: Vec::new(),
             syn: Stamp::tcp::<F>(SYN, 60, ROUTER_MAC, outside)?,
             syn_ack: Stamp::tcp::<F>(SYN | ACK, 60, NODE_MAC, nodes)?,
@@ -161,20 +179,29 @@ impl<F: Tabled> Opener<F> {
         })
     }
 
-    /// Opens these flows; returns the tuples of both directions of those that were opened.
-    fn open(&mut self, cluster: &Cluster, flows: std::ops::Range<u64>) -> Vec<(F::Key, F::Key)> {
-        let keys: Vec<F::Key> = flows.map(|flow| cluster.tuple::<F>(flow)).collect();
+    /// Opens these flows; returns number and tuple of the backend's frames of those that were opened.
+    fn open(&mut self, cluster: &Cluster, flows: std::ops::Range<u64>) -> Vec<(u64, F::Key)> {
+        let keys: Vec<F::Key> = flows.clone().map(|flow| cluster.tuple::<F>(flow)).collect();
         let syn = self.syn.clone();
         let translated = self.pass(OUTSIDE, &syn, &keys);
-        let opened: Vec<(F::Key, F::Key)> = translated
+        // What was translated comes in the order in which it was sent.
+        let mut sent = flows.zip(keys);
+        let opened: Vec<_> = translated
             .into_iter()
-            .map(|(from, to)| (from, F::reverse(&to)))
+            .filter_map(|(from, to)| {
+                let (flow, key) = sent.find(|(_, key)| *key == from)?;
+                Some((flow, key, F::reverse(&to)))
+            })
             .collect();
-        let (clients, replies): (Vec<_>, Vec<_>) = opened.iter().copied().unzip();
+        let clients: Vec<F::Key> = opened.iter().map(|(_, client, _)| *client).collect();
+        let replies: Vec<F::Key> = opened.iter().map(|(_, _, reply)| *reply).collect();
         let (syn_ack, ack) = (self.syn_ack.clone(), self.ack.clone());
         self.pass(NODES, &syn_ack, &replies);
         self.pass(OUTSIDE, &ack, &clients);
         opened
+            .into_iter()
+            .map(|(flow, _, reply)| (flow, reply))
+            .collect()
     }
 
     fn pass(&mut self, link: usize, stamp: &Stamp, keys: &[F::Key]) -> Vec<(F::Key, F::Key)> {
@@ -189,6 +216,7 @@ impl<F: Tabled> Opener<F> {
         self.seen = Seen::default();
         self.pipeline
             .process(now, link, &mut burst, &mut self.pool, &mut self.seen);
+        self.dropped = self.seen.dropped.last().copied().or(self.dropped);
         for (_, output) in self.pipeline.outputs() {
             self.spare.extend(output.drain(..));
         }

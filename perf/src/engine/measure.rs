@@ -205,8 +205,8 @@ impl<F: Tabled> Floors<F> {
         let mut first = (F::Key::default(), F::Key::default());
         // A full table has no room here for what lies in alternate buckets there.
         let room = plan.capacity + plan.capacity / 2;
-        for (flow, reply) in flows.replies.iter().take(room).enumerate() {
-            let forward = flows.cluster.tuple::<F>(flow as u64);
+        for (number, reply) in flows.numbers.iter().zip(&flows.replies).take(room) {
+            let forward = flows.cluster.tuple::<F>((*number).into());
             staged.insert(&forward, &F::reverse(reply), 0x0200_0000_0201);
             staged.insert(reply, &F::reverse(&forward), 0x0200_0000_0101);
             first = (forward, F::reverse(reply));

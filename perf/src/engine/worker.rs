@@ -199,7 +199,7 @@ where
                 continue;
             };
             if let Some(flow) = table.view(hit.index)
-                && table.remove(hit.index)
+                && table.remove(&flow)
             {
                 self.shared.open_flows.close_flow(&flow);
             }
@@ -233,6 +233,7 @@ where
         if self.plan.scenario == Scenario::Established {
             let flow = self.random.below(self.flows.len());
             intrinsics::prefetch(&self.flows.replies[flow]);
+            intrinsics::prefetch(&self.flows.numbers[flow]);
             flow as u64
         } else {
             self.begun += 1;
@@ -246,7 +247,10 @@ where
             (Scenario::Established, _) if self.plan.direction.link(burst) == NODES => {
                 Frame::Reply(self.flows.replies[flow as usize])
             }
-            (Scenario::Established, _) => Frame::Forward(cluster.tuple::<F>(flow)),
+            (Scenario::Established, _) => {
+                let number = self.flows.numbers[flow as usize];
+                Frame::Forward(cluster.tuple::<F>(number.into()))
+            }
             (Scenario::Flood, Flood::NoEndpoint) => Frame::Syn(cluster.hopeless::<F>(flow)),
             (Scenario::New, _) | (Scenario::Flood, Flood::TableFull) => {
                 Frame::Syn(cluster.tuple::<F>(flow))

@@ -139,11 +139,11 @@ impl MemoryGateway {
 
     fn forget_flows(&self) {
         let Shared { v4, v6, .. } = &*self.shared;
-        for index in v4.flows().map(|flow| flow.index).collect::<Vec<_>>() {
-            v4.remove(index);
+        for flow in v4.flows().collect::<Vec<_>>() {
+            v4.remove(&flow);
         }
-        for index in v6.flows().map(|flow| flow.index).collect::<Vec<_>>() {
-            v6.remove(index);
+        for flow in v6.flows().collect::<Vec<_>>() {
+            v6.remove(&flow);
         }
     }
 }

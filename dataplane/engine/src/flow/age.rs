@@ -1,9 +1,12 @@
 //! Forgetting flows: a few buckets at a time, whenever a worker has nothing better to do.
 
-use super::entry::{Direction, activity_parts};
+use super::entry::{Content, Direction, Life, activity_parts};
 use super::state::{State, Timeouts};
 use super::table::{FlowTable, InsertError, Inserted, NewFlow};
 use crate::family::Family;
+
+/// Candidates that are asked for politely before a half-open flow has to give one up.
+const POLITE_TRIES: u32 = 30;
 
 /// Seconds after which a reply entry without its forward entry is taken for what a killed process
 /// left behind (an insert takes microseconds).
@@ -24,29 +27,43 @@ pub struct FlowView<F: Family> {
     pub last_seen: u32,
     /// Slot of the service's counters.
     pub service: u32,
+    /// The life of the forward entry that all this was read from.
+    life: Life,
 }
 
 impl<F: Family> FlowTable<F> {
     /// The flow whose forward entry is at `index`; `None` for anything else.
     #[must_use]
     pub fn view(&self, index: u32) -> Option<FlowView<F>> {
-        let content = self.content(index)?;
+        let (content, life) = self.content(index)?;
+        self.view_from(index, &content, life)
+    }
+
+    fn view_from(&self, index: u32, content: &Content<F>, life: Life) -> Option<FlowView<F>> {
         if content.peer.direction != Direction::Forward || !self.in_range(content.peer.index) {
             return None;
         }
         let (addresses, ports_word) = F::store(&content.translation);
         let (_, _, protocol) = F::split(&content.key);
         let (forward_second, forward_flags) = activity_parts(content.activity);
+        // Should the reply entry have been reused since, the forward one has died too, and a
+        // removal by its life fails.
         let (reply_second, reply_flags) = self.activity(content.peer.index);
         Some(FlowView {
             index,
             forward: content.key,
             translated: F::join(addresses, (ports_word >> 32) as u32, protocol),
             state: State::of(protocol, forward_flags, reply_flags),
-            // A reply entry reused since `content` was read may be from the future; harmless.
             last_seen: forward_second.max(reply_second),
             service: content.hop.service(),
+            life,
         })
+    }
+
+    /// Removes a flow as it was seen. True if this call removed it; false if it was gone or going, or
+    /// its slot is another flow's by now.
+    pub fn remove(&self, flow: &FlowView<F>) -> bool {
+        self.remove_life(flow.index, flow.life)
     }
 
     /// State of the flow that the entry at `index` (of either direction) belongs to.
@@ -58,9 +75,9 @@ impl<F: Family> FlowTable<F> {
     /// The flow that the entry at `index` (of either direction) belongs to.
     #[must_use]
     pub fn view_of(&self, index: u32) -> Option<FlowView<F>> {
-        let content = self.content(index)?;
+        let (content, life) = self.content(index)?;
         match content.peer.direction {
-            Direction::Forward => self.view(index),
+            Direction::Forward => self.view_from(index, &content, life),
             Direction::Reply if self.belong(content.peer.index, index) => {
                 self.view(content.peer.index)
             }
@@ -78,7 +95,7 @@ impl<F: Family> FlowTable<F> {
     }
 
     /// Forgets what has timed out in `count` buckets from `cursor` on, which moves along and wraps.
-    /// Calls `gone` with each flow removed; returns how many.
+    /// Calls `gone` with each flow removed.
     pub fn age(
         &self,
         cursor: &mut usize,
@@ -86,8 +103,7 @@ impl<F: Family> FlowTable<F> {
         second: u32,
         timeouts: &Timeouts,
         mut gone: impl FnMut(&FlowView<F>),
-    ) -> usize {
-        let mut removed = 0;
+    ) {
         for _ in 0..count {
             *cursor = if *cursor >= self.bucket_count() {
                 0
@@ -95,23 +111,22 @@ impl<F: Family> FlowTable<F> {
                 *cursor
             };
             self.visit_bucket(*cursor, |index| {
-                if let Some(flow) = self.expired(index, second, timeouts)
-                    && self.remove(flow.map_or(index, |flow| flow.index))
-                {
-                    if let Some(flow) = flow {
-                        gone(&flow);
+                match self.expired(index, second, timeouts) {
+                    Some(Expired::Flow(flow)) if self.remove(&flow) => gone(&flow),
+                    Some(Expired::Orphan(life)) => {
+                        self.remove_one(index, life);
                     }
-                    removed += 1;
+                    Some(Expired::Flow(_)) | None => {}
                 }
             });
             *cursor += 1;
         }
-        removed
     }
 
-    /// [`FlowTable::insert`], and when the buckets are full once more after making room: timed-out
-    /// flows go first, else the oldest half-open one; established flows never. Calls `gone` with the flow
-    /// that made room.
+    /// [`FlowTable::insert`], making room where it is needed: where a candidate's reply tuple is held by a
+    /// closed or timed-out flow, that one goes; after [`POLITE_TRIES`] a half-open one does, too. When the
+    /// buckets are full, timed-out flows go first, else the oldest half-open one. Established flows
+    /// never go. Calls `gone` with each flow that made room.
     ///
     /// # Errors
     ///
@@ -124,10 +139,28 @@ impl<F: Family> FlowTable<F> {
         mut gone: impl FnMut(&FlowView<F>),
     ) -> Result<Inserted<F>, InsertError> {
         let mut last = None;
-        let first = self.insert(flow, || {
-            last = candidates();
-            last
-        });
+        let mut tries = 0;
+        let mut evict_holder = |holder| {
+            tries += 1;
+            let Some(held) = self.view_of(holder) else {
+                return false;
+            };
+            let may_go = is_over(&held, flow.second, timeouts)
+                || tries > POLITE_TRIES && held.state == State::HalfOpen;
+            let removed = may_go && self.remove(&held);
+            if removed {
+                gone(&held);
+            }
+            removed
+        };
+        let first = self.insert_over(
+            flow,
+            || {
+                last = candidates();
+                last
+            },
+            &mut evict_holder,
+        );
         let Err(InsertError::Full) = first else {
             return first;
         };
@@ -137,7 +170,7 @@ impl<F: Family> FlowTable<F> {
         }
         for pair in buckets.chunks(2) {
             if let Some(victim) = self.victim(pair, flow.second, timeouts)
-                && self.remove(victim.index)
+                && self.remove(&victim)
             {
                 gone(&victim);
             }
@@ -154,11 +187,7 @@ impl<F: Family> FlowTable<F> {
                 let Some(flow) = self.view_of(index) else {
                     return;
                 };
-                let idle = second.saturating_sub(flow.last_seen);
-                let (_, _, protocol) = F::split(&flow.forward);
-                let evictable = flow.state == State::HalfOpen
-                    || flow.state == State::Closed
-                    || idle > timeouts.of(protocol, flow.state);
+                let evictable = flow.state == State::HalfOpen || is_over(&flow, second, timeouts);
                 if evictable
                     && best
                         .as_ref()
@@ -171,18 +200,33 @@ impl<F: Family> FlowTable<F> {
         best
     }
 
-    /// `Some(Some(flow))`: the forward entry at `index` has timed out. `Some(None)`: it is an orphan.
-    fn expired(&self, index: u32, second: u32, timeouts: &Timeouts) -> Option<Option<FlowView<F>>> {
-        let content = self.content(index)?;
+    /// What the entry at `index` is if it may be forgotten.
+    fn expired(&self, index: u32, second: u32, timeouts: &Timeouts) -> Option<Expired<F>> {
+        let (content, life) = self.content(index)?;
         if content.peer.direction == Direction::Reply {
             let (last, _) = activity_parts(content.activity);
             let orphan = !self.belong(content.peer.index, index)
                 && second.saturating_sub(last) > ORPHAN_SECONDS;
-            return orphan.then_some(None);
+            return orphan.then_some(Expired::Orphan(life));
         }
-        let flow = self.view(index)?;
-        let (_, _, protocol) = F::split(&flow.forward);
-        let idle = second.saturating_sub(flow.last_seen);
-        (idle > timeouts.of(protocol, flow.state)).then_some(Some(flow))
+        let flow = self.view_from(index, &content, life)?;
+        has_timed_out(&flow, second, timeouts).then_some(Expired::Flow(flow))
     }
+}
+
+/// What may be forgotten.
+enum Expired<F: Family> {
+    Flow(FlowView<F>),
+    /// A reply entry without its forward entry.
+    Orphan(Life),
+}
+
+/// Whether nobody misses the flow: closed, or timed out.
+fn is_over<F: Family>(flow: &FlowView<F>, second: u32, timeouts: &Timeouts) -> bool {
+    flow.state == State::Closed || has_timed_out(flow, second, timeouts)
+}
+
+fn has_timed_out<F: Family>(flow: &FlowView<F>, second: u32, timeouts: &Timeouts) -> bool {
+    let (_, _, protocol) = F::split(&flow.forward);
+    second.saturating_sub(flow.last_seen) > timeouts.of(protocol, flow.state)
 }

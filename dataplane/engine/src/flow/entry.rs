@@ -18,7 +18,7 @@
 //! |---|---|---|---|
 //! | FREE | FILLING | owner of the tag | the tag was claimed by compare-and-swap from 0 |
 //! | FILLING | LIVE | the same | all words are written |
-//! | LIVE | FREE | whoever wins a compare-and-swap | one remover only; it then clears the tag |
+//! | LIVE | FREE | whoever wins a compare-and-swap from the life it has seen | one remover only; it then clears the tag |
 //!
 //! Nothing else is allowed; above all a LIVE entry's key and translation never change, so a reader
 //! that finds the same LIVE meta before and after its reads has read one entry, not two.
@@ -27,6 +27,8 @@ use hugepages::Line;
 use hugepages::sync::{AtomicU64, Ordering, fence};
 
 use crate::family::Family;
+
+use super::state::RST;
 
 /// Word of `meta`.
 pub(crate) const META: usize = 0;
@@ -38,6 +40,9 @@ const STATE_MASK: u64 = 3;
 const FREE: u64 = 0;
 const FILLING: u64 = 1;
 const LIVE: u64 = 2;
+
+/// Generation of routes that never is the current one.
+pub const NO_ROUTES: u16 = 0;
 
 /// Next hop and service of one direction, in one word so that it can be replaced whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -135,6 +140,10 @@ pub struct Content<F: Family> {
     /// [`activity`] of the first frame (or of none yet).
     pub activity: u64,
 }
+
+/// Which life of an entry was seen: its meta word while LIVE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life(u64);
 
 /// The activity word: second last seen, flags seen.
 #[must_use]
@@ -237,8 +246,9 @@ impl<'a, F: Family> Entries<'a, F> {
         (self.word(index, META).load(Ordering::Relaxed) == meta).then_some(same)
     }
 
-    /// Copies everything out if the entry is LIVE; for listing, ageing and removal.
-    pub(crate) fn read_all(&self, index: u32) -> Option<Content<F>> {
+    /// Copies everything out if the entry is LIVE, with the life that it was read from; for listing,
+    /// ageing and removal.
+    pub(crate) fn read_all(&self, index: u32) -> Option<(Content<F>, Life)> {
         // Orderings as in `read`.
         let meta = self.word(index, META).load(Ordering::Acquire);
         if meta & STATE_MASK != LIVE {
@@ -248,20 +258,21 @@ impl<'a, F: Family> Entries<'a, F> {
         for (at, word) in key.as_mut().iter_mut().enumerate() {
             *word = self.word(index, KEY + at).load(Ordering::Relaxed);
         }
-        let peer = Peer::from_word(self.word(index, peer_word::<F>()).load(Ordering::Relaxed));
+        let peer = self.peer(index);
         let activity = self.word(index, ACTIVITY).load(Ordering::Relaxed);
+        let hit = self.read(index, &key)?;
         fence(Ordering::Acquire);
         if self.word(index, META).load(Ordering::Relaxed) != meta {
             return None;
         }
-        let hit = self.read(index, &key)?;
-        Some(Content {
+        let content = Content {
             key,
             translation: hit.translation,
             hop: hit.hop,
             peer,
             activity,
-        })
+        };
+        Some((content, Life(meta)))
     }
 
     /// Whether the entry is LIVE at this moment.
@@ -304,22 +315,29 @@ impl<'a, F: Family> Entries<'a, F> {
         meta.store(sequence | LIVE, Ordering::Release);
     }
 
-    /// Takes a LIVE entry out of use; true for exactly one caller. The entry ends FREE; its tag is
-    /// still to be cleared.
-    pub(crate) fn kill(&self, index: u32) -> bool {
-        let meta = self.word(index, META);
-        let seen = meta.load(Ordering::Relaxed);
+    /// Takes an entry out of use if it still lives the life that was seen; true for exactly one
+    /// caller. The entry ends FREE; its tag is still to be cleared.
+    pub(crate) fn kill(&self, index: u32, life: Life) -> bool {
         // AcqRel: Acquire meets the Release store of LIVE, so that what the winner reads next
         // belongs to this life of the entry; Release so that its earlier reads do not sink below.
-        seen & STATE_MASK == LIVE
-            && meta
-                .compare_exchange(
-                    seen,
-                    seen & !STATE_MASK | FREE,
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                )
-                .is_ok()
+        self.word(index, META)
+            .compare_exchange(
+                life.0,
+                life.0 & !STATE_MASK | FREE,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    /// The life that the entry lives now, if it is LIVE and the other direction of `peer`.
+    pub(crate) fn life_with(&self, index: u32, peer: Peer) -> Option<Life> {
+        // Orderings as in `read`.
+        let meta = self.word(index, META).load(Ordering::Acquire);
+        let is_peer = self.peer(index) == peer;
+        fence(Ordering::Acquire);
+        let same = self.word(index, META).load(Ordering::Relaxed) == meta;
+        (meta & STATE_MASK == LIVE && is_peer && same).then_some(Life(meta))
     }
 
     /// After a crash: makes an entry that is not LIVE FREE. Only while nobody else uses the table.
@@ -342,7 +360,8 @@ impl<'a, F: Family> Entries<'a, F> {
         let word = self.word(index, ACTIVITY);
         // Relaxed: the word stands alone; nothing else is concluded from it.
         let seen = word.load(Ordering::Relaxed);
-        let now = activity(second, seen as u8 | flags);
+        // A reset that is followed by other frames of its direction was none: forged, or refused.
+        let now = activity(second, seen as u8 & !RST | flags);
         if seen != now {
             touch_changed(word, seen, now);
         }
@@ -353,12 +372,31 @@ impl<'a, F: Family> Entries<'a, F> {
         activity_parts(self.word(index, ACTIVITY).load(Ordering::Relaxed))
     }
 
-    /// Replaces the next hop of a LIVE entry.
-    pub(crate) fn set_hop(&self, index: u32, hop: Hop) {
+    /// Replaces the next hop of an entry, if it is still the one that was read: in another life of the
+    /// entry it would be another flow's.
+    pub(crate) fn set_hop(&self, index: u32, old: Hop, new: Hop) {
         let word = KEY + F::KEY_WORDS + F::ADDRESS_WORDS + 1;
         // Relaxed: a reader gets the old or the new word, both whole; a stale one is found out by
-        // its generations.
-        self.word(index, word).store(hop.0, Ordering::Relaxed);
+        // its generations. A failed exchange leaves the newer word.
+        let _ = self.word(index, word).compare_exchange(
+            old.0,
+            new.0,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Makes the next hop count as out of date. Only while nobody else uses the table.
+    pub(crate) fn forget_hop(&self, index: u32) {
+        let word = self.word(index, KEY + F::KEY_WORDS + F::ADDRESS_WORDS + 1);
+        let hop = Hop(word.load(Ordering::Relaxed));
+        let stale = Hop::new(
+            hop.service(),
+            hop.neighbour(),
+            hop.neighbour_generation(),
+            NO_ROUTES,
+        );
+        word.store(stale.0, Ordering::Relaxed);
     }
 }
 

@@ -73,7 +73,7 @@ fn loom_a_reader_never_mixes_two_lives_of_an_entry() {
         let first = table.insert(&flow(), || one.take()).unwrap();
         let writer = table.clone();
         let replacing = thread::spawn(move || {
-            assert!(writer.remove(first.index));
+            assert!(writer.remove(&writer.view(first.index).unwrap()));
             let mut two = Some(translated(3000));
             writer.insert(&flow(), || two.take()).unwrap();
         });
@@ -113,8 +113,9 @@ fn loom_two_removers_remove_once() {
         let mut one = Some(translated(2000));
         let first = table.insert(&flow(), || one.take()).unwrap();
         let other = table.clone();
-        let removing = thread::spawn(move || other.remove(first.index));
-        let mine = table.remove(first.index);
+        let flow = table.view(first.index).unwrap();
+        let removing = thread::spawn(move || other.remove(&flow));
+        let mine = table.remove(&flow);
         assert!(mine ^ removing.join().unwrap());
         assert_eq!(table.flows().count(), 0);
     });

@@ -14,6 +14,6 @@ mod loom_tests;
 mod tests;
 
 pub use age::FlowView;
-pub use entry::{Direction, Hit, Hop};
+pub use entry::{Direction, Hit, Hop, NO_ROUTES};
 pub use state::{State, Timeouts};
 pub use table::{FlowTable, InsertError, Inserted, NewFlow, Place};

@@ -93,7 +93,9 @@ pub struct Timeouts {
     pub udp_unreplied: u32,
     /// UDP with answers; RFC 4787 REQ-5 demands at least 2 min.
     pub udp: u32,
-    /// SCTP, whatever its state.
+    /// SCTP without an answer; twice T1-init's first value of RFC 9260 section 16, and some.
+    pub sctp_unreplied: u32,
+    /// SCTP with answers: seven heartbeats of 30 s (RFC 9260 section 16).
     pub sctp: u32,
 }
 
@@ -108,7 +110,8 @@ impl Default for Timeouts {
             tcp_closed: 120,
             udp_unreplied: 30,
             udp: 120,
-            sctp: 86_400,
+            sctp_unreplied: 30,
+            sctp: 210,
         }
     }
 }
@@ -122,6 +125,7 @@ impl Timeouts {
             (packet::parse::TCP, State::Established) => self.tcp_established,
             (packet::parse::TCP, State::Closing) => self.tcp_closing,
             (packet::parse::TCP, State::Closed) => self.tcp_closed,
+            (packet::parse::SCTP, State::HalfOpen) => self.sctp_unreplied,
             (packet::parse::SCTP, _) => self.sctp,
             (_, State::HalfOpen) => self.udp_unreplied,
             (_, _) => self.udp,

@@ -20,7 +20,7 @@
 use hugepages::sync::{Ordering, fence, spin};
 use hugepages::{Line, Slab, TagLine};
 
-use super::entry::{Content, Direction, Entries, Hit, Hop, Peer, activity};
+use super::entry::{Content, Direction, Entries, Hit, Hop, Life, Peer, activity};
 use crate::family::{Family, SPREAD};
 
 /// Slots of a bucket.
@@ -188,7 +188,18 @@ impl<F: Family> FlowTable<F> {
     pub fn insert(
         &self,
         flow: &NewFlow<F>,
+        candidates: impl FnMut() -> Option<F::Key>,
+    ) -> Result<Inserted<F>, InsertError> {
+        self.insert_over(flow, candidates, |_| false)
+    }
+
+    /// [`FlowTable::insert`], where `make_room` is told the entry that holds a candidate's reply tuple and
+    /// may remove its flow; true if it has.
+    pub(crate) fn insert_over(
+        &self,
+        flow: &NewFlow<F>,
         mut candidates: impl FnMut() -> Option<F::Key>,
+        mut make_room: impl FnMut(u32) -> bool,
     ) -> Result<Inserted<F>, InsertError> {
         let index = self.claim(&flow.forward)?;
         let (translated, reply) = loop {
@@ -196,7 +207,12 @@ impl<F: Family> FlowTable<F> {
                 self.release(index);
                 return Err(InsertError::NoCandidate);
             };
-            match self.claim(&F::reverse(&translated)) {
+            let reply_key = F::reverse(&translated);
+            let claimed = match self.claim(&reply_key) {
+                Err(InsertError::Exists(holder)) if make_room(holder) => self.claim(&reply_key),
+                other => other,
+            };
+            match claimed {
                 Ok(reply) => break (translated, reply),
                 Err(InsertError::Exists(_) | InsertError::Busy) => {}
                 Err(other) => {
@@ -237,38 +253,39 @@ impl<F: Family> FlowTable<F> {
         Ok(Inserted { index, translation })
     }
 
-    /// Removes the flow that the entry at `index` (of either direction) belongs to. True if this
-    /// call removed it; false if it was gone or going.
-    pub fn remove(&self, index: u32) -> bool {
+    /// Removes the flow whose forward entry is at `index`, if it still lives the life that was seen.
+    /// True if this call removed it; false if it was gone or going.
+    pub(crate) fn remove_life(&self, index: u32, life: Life) -> bool {
         let entries = self.entries();
-        if !entries.is_live(index) {
-            return false;
-        }
         let peer = entries.peer(index);
-        let (forward, reply) = match peer.direction {
-            Direction::Forward => (index, peer.index),
-            Direction::Reply if self.belong(peer.index, index) => (peer.index, index),
-            Direction::Reply => return self.remove_one(index),
-        };
         // The forward tag is given back last: until then its slot cannot become another flow's
         // whose reply entry would look like ours.
-        if !self.in_range(reply) || !entries.kill(forward) {
+        if !self.in_range(peer.index) || !entries.kill(index, life) {
             return false;
         }
-        if entries.peer(reply)
-            == (Peer {
-                index: forward,
-                direction: Direction::Reply,
-            })
-        {
-            self.remove_one(reply);
+        let back = Peer {
+            index,
+            direction: Direction::Reply,
+        };
+        if let Some(life) = entries.life_with(peer.index, back) {
+            self.remove_one(peer.index, life);
         }
-        self.release(forward);
+        self.release(index);
         true
     }
 
+    /// Removes a single entry whose other direction is missing.
+    pub(crate) fn remove_one(&self, index: u32, life: Life) -> bool {
+        let killed = self.entries().kill(index, life);
+        if killed {
+            self.release(index);
+        }
+        killed
+    }
+
     /// After a restart, before any worker runs: clears what a killed process left half done, tags
-    /// without a LIVE entry. Returns the number of live entries.
+    /// without a LIVE entry. Next hops are to be found anew: routes may have changed meanwhile. Returns the
+    /// number of live entries.
     pub fn recover(&self) -> usize {
         let entries = self.entries();
         let mut live = 0;
@@ -278,7 +295,9 @@ impl<F: Family> FlowTable<F> {
                 if tag.load(Ordering::Relaxed) == 0 {
                     continue;
                 }
-                if entries.recover((bucket * SLOTS + slot) as u32) {
+                let index = (bucket * SLOTS + slot) as u32;
+                if entries.recover(index) {
+                    entries.forget_hop(index);
                     live += 1;
                 } else {
                     tag.store(0, Ordering::Relaxed);
@@ -294,14 +313,14 @@ impl<F: Family> FlowTable<F> {
         self.entries().touch(index, second, flags);
     }
 
-    /// Replaces an entry's next hop.
-    pub fn set_hop(&self, index: u32, hop: Hop) {
-        self.entries().set_hop(index, hop);
+    /// Replaces an entry's next hop, if it is still `old`.
+    pub fn set_hop(&self, index: u32, old: Hop, new: Hop) {
+        self.entries().set_hop(index, old, new);
     }
 
     /// The live entry at `index`, whole.
     #[must_use]
-    pub fn content(&self, index: u32) -> Option<Content<F>> {
+    pub fn content(&self, index: u32) -> Option<(Content<F>, Life)> {
         if self.in_range(index) {
             self.entries().read_all(index)
         } else {
@@ -486,31 +505,22 @@ impl<F: Family> FlowTable<F> {
         let mut removed = 0;
         for bucket in 0..self.bucket_count() {
             self.visit_bucket(bucket, |index| {
-                let peer = entries.peer(index);
-                let whole = match peer.direction {
-                    Direction::Reply => self.belong(peer.index, index),
-                    Direction::Forward => {
-                        self.in_range(peer.index)
-                            && entries.is_live(peer.index)
-                            && entries.peer(peer.index)
-                                == (Peer {
-                                    index,
-                                    direction: Direction::Reply,
-                                })
-                    }
+                let Some((content, life)) = entries.read_all(index) else {
+                    return;
                 };
-                removed += usize::from(!whole && self.remove_one(index));
+                let peer = content.peer;
+                let direction = match peer.direction {
+                    Direction::Forward => Direction::Reply,
+                    Direction::Reply => Direction::Forward,
+                };
+                let whole = self.in_range(peer.index)
+                    && entries
+                        .life_with(peer.index, Peer { index, direction })
+                        .is_some();
+                removed += usize::from(!whole && self.remove_one(index, life));
             });
         }
         removed
-    }
-
-    fn remove_one(&self, index: u32) -> bool {
-        let killed = self.entries().kill(index);
-        if killed {
-            self.release(index);
-        }
-        killed
     }
 }
 

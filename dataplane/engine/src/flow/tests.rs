@@ -95,8 +95,9 @@ proptest! {
                         let reply = V4::reverse(&translated(port));
                         let index =
                             if by_reply { find(&table, &reply).unwrap().index } else { index };
-                        prop_assert!(table.remove(index));
-                        prop_assert!(!table.remove(index));
+                        let flow = table.view_of(index).unwrap();
+                        prop_assert!(table.remove(&flow));
+                        prop_assert!(!table.remove(&flow));
                     }
                 }
                 Op::Find { client } => {
@@ -167,7 +168,7 @@ fn readers_never_see_a_mixture_of_two_flows_in_one_slot() {
                 let client = (round % 5) as u16;
                 let mut candidate = Some(translated(client));
                 if let Ok(inserted) = table.insert(&flow(client, round), || candidate.take()) {
-                    table.remove(inserted.index);
+                    table.remove(&table.view(inserted.index).unwrap());
                 }
             }
             stop.store(true, Ordering::Relaxed);
@@ -194,7 +195,11 @@ fn flows_are_forgotten_when_their_timeout_has_passed_and_not_before() {
         .unwrap();
     let timeouts = Timeouts::default();
     let buckets = table.bucket_count();
-    let age = |second| table.age(&mut 0, buckets, second, &timeouts, |_| {});
+    let age = |second| {
+        let mut removed = 0;
+        table.age(&mut 0, buckets, second, &timeouts, |_| removed += 1);
+        removed
+    };
     assert_eq!(age(160), 0);
     // A reply keeps it alive although the forward direction is silent.
     let reply = find(&table, &V4::reverse(&translated(2000))).unwrap();

@@ -199,8 +199,25 @@ impl Gateway {
         Self::with(specs, 1, 4096, Options::default())
     }
 
+    /// With one more static route.
+    pub fn routed(specs: &[Spec], route: StaticRoute) -> Self {
+        let mut topology = topology();
+        topology.routes.push(route);
+        Self::over(topology, specs, 1, 4096, Options::default())
+    }
+
     pub fn with(specs: &[Spec], workers: usize, flows: usize, options: Options) -> Self {
-        let shared = Arc::new(Shared::heap(flows, topology(), options));
+        Self::over(topology(), specs, workers, flows, options)
+    }
+
+    fn over(
+        topology: Topology,
+        specs: &[Spec],
+        workers: usize,
+        flows: usize,
+        options: Options,
+    ) -> Self {
+        let shared = Arc::new(Shared::heap(flows, topology, options));
         let slots = ServiceSlots::new(Slab::heap(64));
         let installed = Installed::new(shared.topology.clone(), slots, options.maglev_seed);
         let publisher = Publisher::new(installed.snapshot().clone());
@@ -421,4 +438,31 @@ pub fn quotation(bytes: &[u8]) -> packet::tuple::Tuple {
     .unwrap();
     assert_eq!(verify_l4(segment, sum, quoted.protocol), Checksum::Good);
     quoted
+}
+
+/// Takes note of an answered handshake on the flow of this client, or of a reset.
+pub fn note(gateway: &Gateway, client: &str, service: &str, reset: bool) {
+    use engine::family::{Family, V4};
+    let table = &gateway.shared.v4;
+    let tuple = packet::tuple::Tuple {
+        source: at(client).ip(),
+        destination: at(service).ip(),
+        source_port: at(client).port(),
+        destination_port: at(service).port(),
+        protocol: packet::parse::TCP,
+    };
+    let key = V4::from_tuple(&tuple).unwrap();
+    let forward = table.find(&key, table.place(&key)).unwrap().index;
+    let reply = V4::reverse(&table.view(forward).unwrap().translated);
+    let reply = table.find(&reply, table.place(&reply)).unwrap().index;
+    table.touch(
+        forward,
+        gateway.second,
+        if reset {
+            packet::tcp::RST
+        } else {
+            packet::tcp::ACK
+        },
+    );
+    table.touch(reply, gateway.second, packet::tcp::SYN);
 }
