@@ -24,7 +24,7 @@ const ELSEWHERE: [&str; 2] = ["198.18.0.0/15", "2001:db8:ffff::/48"];
 
 /// A source of numbers that a seed decides (SplitMix64).
 #[derive(Debug)]
-pub struct Random(u64);
+struct Random(u64);
 
 /// A Service with what belongs to it.
 #[derive(Debug, Clone)]
@@ -40,9 +40,12 @@ pub struct Case {
 }
 
 impl Random {
-    /// Numbers from this seed.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
+    /// Numbers for a case and the `turn`th change of it.
+    fn new(seed: u64, number: usize, turn: u64) -> Self {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        let mut random = Self(seed ^ (number << 16) ^ (turn << 48));
+        // Neighbours begin far apart.
+        Self(random.next())
     }
 
     fn next(&mut self) -> u64 {
@@ -69,8 +72,9 @@ impl Random {
     }
 }
 
-/// The case of this number.
-pub fn case(random: &mut Random, number: usize) -> Case {
+/// The case of this number; no other case has a part in it.
+pub fn case(seed: u64, number: usize) -> Case {
+    let random = &mut Random::new(seed, number, 0);
     let name = format!("case-{number}");
     let kind = *random.pick(&[
         "ClusterIP",
@@ -180,8 +184,13 @@ fn ports(random: &mut Random) -> Vec<Value> {
     ports
 }
 
+/// Other EndpointSlices for a case.
+pub fn other_slices(seed: u64, number: usize, case: &Case) -> Vec<Value> {
+    slices(&mut Random::new(seed, number, 1), &case.service)
+}
+
 /// EndpointSlices for a Service: one or two a family, which may share endpoints.
-pub fn slices(random: &mut Random, service: &Value) -> Vec<Value> {
+fn slices(random: &mut Random, service: &Value) -> Vec<Value> {
     let name = service["metadata"]["name"].as_str().unwrap_or_default();
     let families = service["spec"]["ipFamilies"].as_array();
     let mut made = Vec::new();
@@ -275,8 +284,7 @@ mod tests {
     #[test]
     fn the_seed_decides_everything() {
         let make = |seed| {
-            let mut random = Random::new(seed);
-            let cases: Vec<_> = (0..20).map(|number| case(&mut random, number)).collect();
+            let cases: Vec<_> = (0..20).map(|number| case(seed, number)).collect();
             format!("{cases:?}")
         };
         assert_eq!(make(1), make(1));
@@ -285,8 +293,7 @@ mod tests {
 
     #[test]
     fn every_field_comes_up() {
-        let mut random = Random::new(1);
-        let cases: Vec<_> = (0..300).map(|number| case(&mut random, number)).collect();
+        let cases: Vec<_> = (0..300).map(|number| case(1, number)).collect();
         let all = format!("{cases:?}");
         for word in [
             "ClusterIP\"",

@@ -25,6 +25,9 @@ pub const CLIENT_POD: u8 = 100;
 /// Requests under way at a time, a namespace.
 const THREADS: usize = 48;
 
+/// After so many a probe that is answered now and then is tried no more.
+const MOST_SILENCES: usize = 5;
+
 /// Transport of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
@@ -246,6 +249,7 @@ fn attempt(probe: &Probe, tries: usize, patience: Duration) -> Outcome {
     } else {
         tries
     };
+    let mut silences = 0;
     let mut heard = Outcome::new();
     let mut endpoints: BTreeMap<IpAddr, String> = BTreeMap::new();
     for number in 0..tries {
@@ -255,9 +259,10 @@ fn attempt(probe: &Probe, tries: usize, patience: Duration) -> Outcome {
         if probe.sticky && *before != one {
             heard.insert(format!("first {before}, then {one}"));
         }
+        silences += usize::from(one == "silent");
         let over = one == "silent" || (one == "refused" && number > 0);
         heard.insert(one);
-        if over && heard.len() == 1 {
+        if (over && heard.len() == 1) || silences == MOST_SILENCES {
             break;
         }
     }

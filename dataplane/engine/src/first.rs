@@ -38,9 +38,6 @@ impl<B: Buffer> Pipeline<B> {
             return self.expire(now, input, frame, &work.parsed, observer);
         }
         let tuple = F::tuple(&work.key);
-        if !is_possible(tuple.source) || self.is_own(tuple.source) {
-            return self.drop_frame(input, frame, Reason::BadSource, observer);
-        }
         if let Err(reason) = check_transport(frame.bytes(), &work.parsed, &tuple) {
             return self.drop_frame(input, frame, reason, observer);
         }
@@ -106,6 +103,13 @@ impl<B: Buffer> Pipeline<B> {
             self.counters.add_service(slot, ServiceCounter::Refused, 1);
             end
         };
+        let is_served = matches!(
+            decision.outcome,
+            Outcome::Translate { .. } | Outcome::Reject(_)
+        );
+        if is_served && (!is_possible(tuple.source) || self.is_own(tuple.source)) {
+            return Err(refused(End::Drop(Reason::BadSource)));
+        }
         let (set, masquerade) = match decision.outcome {
             Outcome::Translate { set, masquerade } => (set, masquerade),
             Outcome::Reject(reason) => return Err(refused(End::Reject(reason))),
