@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Value, json};
 
+use super::pair;
 use super::probe::{PORTS, places};
 
 /// Where objects are.
@@ -204,7 +205,10 @@ fn slices(random: &mut Random, service: &Value) -> Vec<Value> {
             .iter()
             .map(|place| endpoint(random, *place, quality, hints))
             .collect();
-        for part in 0..1 + random.below(2) {
+        // Where clients are remembered, each shows one endpoint: many would need very many clients.
+        let sticky = service["spec"]["sessionAffinity"] == "ClientIP";
+        let parts = 1 + random.below(2);
+        for part in 0..parts {
             let ports = service["spec"]["ports"].as_array().into_iter().flatten();
             let ports: Vec<_> = ports
                 .filter_map(|port| {
@@ -215,10 +219,10 @@ fn slices(random: &mut Random, service: &Value) -> Vec<Value> {
                     (!random.chance(4)).then_some(port)
                 })
                 .collect();
-            let count = if quality == "absent" {
-                0
-            } else {
-                1 + random.below(3)
+            let count = match (quality, sticky) {
+                ("absent", _) => 0,
+                (_, true) => 1 + random.below(3 - parts),
+                (_, false) => 1 + random.below(3),
             };
             let mut endpoints: Vec<Value> = Vec::new();
             for _ in 0..count {
@@ -264,7 +268,12 @@ fn endpoint(
         // Nothing said means ready.
         endpoint["conditions"] = json!({});
     }
-    if !random.chance(5) {
+    // kube-proxy does not know that a client may be its own endpoint if no node is named: see
+    // docs/differences.md.
+    let is_client = [0, 1]
+        .map(|family| pair::pod_client(family, None))
+        .contains(&address);
+    if is_client || !random.chance(5) {
         endpoint["nodeName"] = NODES[node].into();
         endpoint["zone"] = ZONES[node].into();
     }

@@ -17,7 +17,7 @@ use crate::process::Process;
 use crate::topology::{INSIDE, OUTSIDE, Plan, Topology};
 
 /// Addresses that clients outside have, of each kind and family.
-pub const CLIENTS: u8 = 48;
+pub const CLIENTS: u8 = 60;
 /// Last part of the addresses of the other nodes.
 const OTHER_NODES: [u8; 2] = [202, 203];
 /// Last part of the address of a router that does not exist.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::sctp;
@@ -244,16 +245,18 @@ pub fn run(
 
 /// Tries one probe; what does not lead to an endpoint is not worth trying often.
 fn attempt(probe: &Probe, tries: usize, patience: Duration) -> Outcome {
-    let tries = if probe.sticky {
-        2 * probe.from.len()
+    // Twice from each address: from some the first time, from all if there is doubt.
+    let from = if probe.sticky && tries < probe.from.len() {
+        &probe.from[..probe.from.len() / 2]
     } else {
-        tries
+        &probe.from[..]
     };
+    let tries = if probe.sticky { 2 * from.len() } else { tries };
     let mut silences = 0;
     let mut heard = Outcome::new();
     let mut endpoints: BTreeMap<IpAddr, String> = BTreeMap::new();
     for number in 0..tries {
-        let from = probe.from[number % probe.from.len()];
+        let from = from[number % from.len()];
         let one = ask(from, probe, patience);
         let before = endpoints.entry(from).or_insert_with(|| one.clone());
         if probe.sticky && *before != one {
@@ -283,6 +286,8 @@ fn ask(from: IpAddr, probe: &Probe, patience: Duration) -> String {
             None => format!("answered {words:?}"),
         },
         Err(error) => match error.kind() {
+            // An SCTP client may be told that there is no such protocol.
+            _ if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => "refused".to_owned(),
             ErrorKind::ConnectionRefused => "refused".to_owned(),
             ErrorKind::TimedOut | ErrorKind::WouldBlock => "silent".to_owned(),
             kind => format!("{kind:?}"),
