@@ -10,7 +10,7 @@
 //!
 //! Service counters: 4 words a service slot, [`ServiceCounter`], two slots to a line.
 
-use hugepages::sync::Ordering;
+use hugepages::sync::{AtomicU64, Ordering};
 use hugepages::{Line, Slab};
 
 use crate::reason::Reason;
@@ -192,9 +192,12 @@ impl Counters {
     /// Counts a translated frame of `bytes` bytes for a service.
     #[inline(always)]
     pub fn add_service_frame(&self, slot: u32, bytes: usize) {
-        let word = slot as usize * WORDS_PER_SERVICE;
-        bump(&self.services, word, 1);
-        bump(&self.services, word + 1, bytes as u64);
+        // Both words lie in one line: one bounds check.
+        if let Some(line) = self.services.get(slot as usize / 2) {
+            let first = slot as usize % 2 * WORDS_PER_SERVICE;
+            add(&line.0[first], 1);
+            add(&line.0[first + 1], bytes as u64);
+        }
     }
 
     /// Adds to a service's counter.
@@ -278,12 +281,16 @@ impl Counters {
 #[inline(always)]
 fn bump(lines: &[Line], word: usize, count: u64) {
     if let Some(line) = lines.get(word / 8) {
-        let word = &line.0[word % 8];
-        word.store(
-            word.load(Ordering::Relaxed).wrapping_add(count),
-            Ordering::Relaxed,
-        );
+        add(&line.0[word % 8], count);
     }
+}
+
+#[inline(always)]
+fn add(word: &AtomicU64, count: u64) {
+    word.store(
+        word.load(Ordering::Relaxed).wrapping_add(count),
+        Ordering::Relaxed,
+    );
 }
 
 fn read(lines: &[Line], word: usize) -> u64 {

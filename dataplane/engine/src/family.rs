@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use packet::checksum::Delta;
 use packet::parse::Parsed;
+use packet::plain;
 use packet::rewrite::{Translation, rewrite4, rewrite6};
 use packet::tuple::{Ports, Tuple, swap_ports, words4, words6};
 
@@ -48,6 +49,10 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn translate(from: &Self::Key, to: &Self::Key) -> Self::Translation;
     /// Rewrites a frame.
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
+    /// The tuple of a plain frame; see [`packet::plain`].
+    fn plain_key(bytes: &[u8]) -> Option<Self::Key>;
+    /// Rewrites a plain frame; returns its TCP flags.
+    fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
     /// A translation as an entry stores it: addresses; ports and deltas.
     fn store(translation: &Self::Translation) -> (Self::Addresses, u64);
     /// The inverse of [`Family::store`].
@@ -177,6 +182,16 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn plain_key(bytes: &[u8]) -> Option<Self::Key> {
+        plain::key4(bytes)
+    }
+
+    #[inline(always)]
+    fn rewrite_plain(bytes: &mut [u8], translation: &Translation<1>) -> Option<u8> {
+        plain::rewrite4(bytes, translation)
+    }
+
+    #[inline(always)]
     fn store(translation: &Translation<1>) -> ([u64; 1], u64) {
         let word = pack_word(translation.ports, translation.header, translation.transport);
         (translation.addresses, word)
@@ -265,6 +280,16 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Translation<4>) {
         rewrite6(bytes, parsed, translation);
+    }
+
+    #[inline(always)]
+    fn plain_key(bytes: &[u8]) -> Option<Self::Key> {
+        plain::key6(bytes)
+    }
+
+    #[inline(always)]
+    fn rewrite_plain(bytes: &mut [u8], translation: &Translation<4>) -> Option<u8> {
+        plain::rewrite6(bytes, translation)
     }
 
     #[inline(always)]

@@ -16,6 +16,7 @@ pub mod affinity;
 pub mod counters;
 pub mod egress;
 pub mod family;
+mod fast;
 mod first;
 pub mod flow;
 pub mod install;

@@ -77,6 +77,18 @@ impl Word {
         }
     }
 
+    /// MAC address as the low 48 bits of a little-endian word, as a frame holds it, if the neighbour
+    /// is resolved.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn mac_word(self) -> Option<u64> {
+        if self.0 & STATE == REACHABLE {
+            Some(self.0.swap_bytes() & 0xffff_ffff_ffff)
+        } else {
+            None
+        }
+    }
+
     /// Egress link.
     #[must_use]
     #[inline(always)]

@@ -9,6 +9,10 @@ use crate::service::Decision;
 
 /// What can be seen of a frame's way.
 pub trait Observe {
+    /// Whether anything is watched at all: what has to be worked out for watching alone is left out
+    /// otherwise.
+    const WATCHES: bool = true;
+
     /// A frame that belongs to no flow was decided about.
     fn decided(&mut self, _tuple: &Tuple, _decision: &Decision<'_>) {}
 
@@ -22,4 +26,6 @@ pub trait Observe {
     fn dropped(&mut self, _reason: Reason) {}
 }
 
-impl Observe for () {}
+impl Observe for () {
+    const WATCHES: bool = false;
+}

@@ -49,7 +49,7 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) snat_ports: SnatPorts,
     /// Second, and ICMP errors sent in it.
     pub(crate) reports: (u32, u32),
-    scratch: Box<Scratch>,
+    pub(crate) scratch: Box<Scratch>,
     upkeep: Upkeep,
 }
 
@@ -65,29 +65,56 @@ struct Upkeep {
 
 /// Working memory of a burst. Kept between bursts: to clear it would cost more than to fill it.
 #[derive(Debug)]
-struct Scratch {
-    lanes: [Lane; BURST],
+pub(crate) struct Scratch {
+    pub(crate) lanes: [Lane; BURST],
+    /// Where a translated frame leaves; [`UNUSUAL`] for all others.
+    pub(crate) links: [u8; BURST],
+    pub(crate) plain4: [Quick<V4>; BURST],
+    pub(crate) plain6: [Quick<V6>; BURST],
+    reasons: [Reason; BURST],
     v4: [Work<V4>; BURST],
     v6: [Work<V6>; BURST],
 }
 
+/// The link of a frame that the fast lane has left alone.
+pub(crate) const UNUSUAL: u8 = u8::MAX;
+
 /// Where a frame goes after parsing.
-#[derive(Debug, Clone, Copy)]
-enum Lane {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lane {
+    /// A plain frame of IPv4; see [`packet::plain`].
+    Plain4,
+    /// A plain frame of IPv6.
+    Plain6,
+    /// Any other frame of IPv4 that may belong to a flow.
     V4,
+    /// Any other frame of IPv6.
     V6,
     /// ARP, neighbour discovery, ICMP.
     Local,
-    Drop(Reason),
+    /// To be dropped, for its reason in `reasons`.
+    Drop,
+    /// Not known yet.
+    Unknown,
 }
 
-/// A frame on the fast lane, between stages.
+/// A plain frame between stages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quick<F: Family> {
+    pub(crate) key: F::Key,
+    /// Bucket, then entry.
+    pub(crate) index: u32,
+    pub(crate) tag: u32,
+}
+
+/// Any frame that may belong to a flow, between stages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Work<F: Family> {
     pub(crate) parsed: Parsed,
     pub(crate) key: F::Key,
     pub(crate) place: Place,
-    candidate: Option<u32>,
+    pub(crate) candidate: u32,
 }
 
 impl<F: Family> Default for Work<F> {
@@ -96,27 +123,85 @@ impl<F: Family> Default for Work<F> {
             parsed: Parsed::default(),
             key: F::Key::default(),
             place: Place::default(),
-            candidate: None,
+            candidate: 0,
         }
     }
 }
 
-/// A family whose table the pipeline can find.
+impl<F: Family> Default for Quick<F> {
+    fn default() -> Self {
+        Self {
+            key: F::Key::default(),
+            index: 0,
+            tag: 0,
+        }
+    }
+}
+
+impl<F: Family> Quick<F> {
+    fn work(&self, table: &FlowTable<F>, parsed: Parsed) -> Work<F> {
+        Work {
+            parsed,
+            key: self.key,
+            place: table.place(&self.key),
+            candidate: self.index,
+        }
+    }
+}
+
+/// A family whose table and working memory the pipeline can find.
 pub(crate) trait Tabled: Family {
+    /// Lane of its plain frames.
+    const PLAIN: Lane;
+
     fn table(shared: &Shared) -> &FlowTable<Self>;
+
+    fn plain(
+        scratch: &mut Scratch,
+    ) -> (
+        &mut [Lane; BURST],
+        &mut [u8; BURST],
+        &mut [Quick<Self>; BURST],
+    );
 }
 
 impl Tabled for V4 {
+    const PLAIN: Lane = Lane::Plain4;
+
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
         &shared.v4
     }
+
+    #[inline(always)]
+    fn plain(
+        scratch: &mut Scratch,
+    ) -> (
+        &mut [Lane; BURST],
+        &mut [u8; BURST],
+        &mut [Quick<Self>; BURST],
+    ) {
+        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain4)
+    }
 }
 
 impl Tabled for V6 {
+    const PLAIN: Lane = Lane::Plain6;
+
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
         &shared.v6
+    }
+
+    #[inline(always)]
+    fn plain(
+        scratch: &mut Scratch,
+    ) -> (
+        &mut [Lane; BURST],
+        &mut [u8; BURST],
+        &mut [Quick<Self>; BURST],
+    ) {
+        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain6)
     }
 }
 
@@ -131,10 +216,14 @@ impl<B: Buffer> Pipeline<B> {
         seed: u64,
     ) -> Self {
         let snat_ports = SnatPorts::new(shared.options.nodeport_range);
-        let egress = Egress::new(shared.topology.links.len());
+        let egress = Egress::new(&shared.topology.links);
         let (v4_buckets, v6_buckets) = (shared.v4.bucket_count(), shared.v6.bucket_count());
         let scratch = Scratch {
             lanes: [Lane::Local; BURST],
+            links: [UNUSUAL; BURST],
+            plain4: [Quick::default(); BURST],
+            plain6: [Quick::default(); BURST],
+            reasons: [Reason::NotOurs; BURST],
             v4: [Work::default(); BURST],
             v6: [Work::default(); BURST],
         };
@@ -172,26 +261,16 @@ impl<B: Buffer> Pipeline<B> {
         for frame in burst.iter() {
             intrinsics::prefetch(frame.bytes());
         }
-        self.classify(input, burst);
-        self.match_tags(burst.len());
-        let mut hits = 0;
-        for (at, frame) in burst.drain(..).enumerate() {
-            match self.scratch.lanes[at] {
-                Lane::V4 => {
-                    let work = self.scratch.v4[at];
-                    hits += self.carry(now, input, frame, &work, pool, observer);
-                }
-                Lane::V6 => {
-                    let work = self.scratch.v6[at];
-                    hits += self.carry(now, input, frame, &work, pool, observer);
-                }
-                Lane::Local => {
-                    let parsed = self.scratch.v4[at].parsed;
-                    self.local(now, input, frame, &parsed, pool, observer);
-                }
-                Lane::Drop(reason) => self.drop_frame(input, frame, reason, observer),
-            }
+        let left = burst.len() - self.classify::<V4>(input, burst);
+        if left > 0 && self.classify::<V6>(input, burst) < left {
+            self.classify_unusual(input, burst);
+            self.match_unusual(burst.len());
         }
+        let mut hits = self.carry_plain::<V4, O>(now, burst, observer);
+        if left > 0 {
+            hits += self.carry_plain::<V6, O>(now, burst, observer);
+        }
+        hits += self.put_out(now, input, burst, pool, observer);
         self.counters.add(Total::Hits, hits);
         if self.egress.has_parked() {
             self.unpark(now, pool);
@@ -276,54 +355,56 @@ impl<B: Buffer> Pipeline<B> {
         &self.counters
     }
 
-    /// Stage 2.
-    fn classify(&mut self, input: usize, burst: &Burst<B>) {
-        let Some(link) = self.shared.topology.links.get(input) else {
-            self.scratch.lanes[..burst.len()].fill(Lane::Drop(Reason::NotOurs));
-            return;
-        };
-        let scratch = &mut *self.scratch;
-        let mut bytes_received = 0;
+    /// Stage 2 for frames that are not plain, or not for this link.
+    #[cold]
+    #[inline(never)]
+    fn classify_unusual(&mut self, input: usize, burst: &Burst<B>) {
         for (at, frame) in burst.iter().enumerate() {
-            let bytes = frame.bytes();
-            bytes_received += bytes.len() as u64;
-            scratch.lanes[at] = match parse(bytes) {
-                Ok(parsed) => match lane_of(bytes, frame, &parsed, link) {
-                    Lane::V4 => {
-                        let work = &mut scratch.v4[at];
-                        work.parsed = parsed;
-                        work.key = V4::key(bytes, &parsed);
-                        work.place = self.shared.v4.place(&work.key);
-                        self.shared.v4.prefetch_bucket(work.place);
-                        Lane::V4
-                    }
-                    Lane::V6 => {
-                        let work = &mut scratch.v6[at];
-                        work.parsed = parsed;
-                        work.key = V6::key(bytes, &parsed);
-                        work.place = self.shared.v6.place(&work.key);
-                        self.shared.v6.prefetch_bucket(work.place);
-                        Lane::V6
-                    }
-                    other => {
-                        scratch.v4[at].parsed = parsed;
-                        other
-                    }
-                },
-                Err(_) if !frame.is_contiguous() => Lane::Drop(Reason::MultiSegment),
-                Err(error) => Lane::Drop(error.into()),
-            };
+            if self.scratch.lanes[at] == Lane::Unknown {
+                let lane = self.lane(input, at, frame);
+                self.scratch.lanes[at] = lane.unwrap_or_else(|reason| {
+                    self.scratch.reasons[at] = reason;
+                    Lane::Drop
+                });
+            }
         }
-        self.counters.add(Total::Received, burst.len() as u64);
-        self.counters.add(Total::Bursts, 1);
-        self.counters
-            .add_link(input, LinkCounter::RxFrames, burst.len() as u64);
-        self.counters
-            .add_link(input, LinkCounter::RxBytes, bytes_received);
     }
 
-    /// Stage 3.
-    fn match_tags(&mut self, count: usize) {
+    fn lane(&mut self, input: usize, at: usize, frame: &B) -> Result<Lane, Reason> {
+        let bytes = frame.bytes();
+        let scratch = &mut *self.scratch;
+        let link = self
+            .shared
+            .topology
+            .links
+            .get(input)
+            .ok_or(Reason::NotOurs)?;
+        let parsed = parse(bytes).map_err(|error| match error {
+            _ if !frame.is_contiguous() => Reason::MultiSegment,
+            error => error.into(),
+        })?;
+        scratch.v4[at].parsed = parsed;
+        let lane = lane_of(bytes, frame, &parsed, link)?;
+        if lane == Lane::V4 {
+            let work = &mut scratch.v4[at];
+            work.key = V4::key(bytes, &parsed);
+            work.place = self.shared.v4.place(&work.key);
+            self.shared.v4.prefetch_bucket(work.place);
+        }
+        if lane == Lane::V6 {
+            let work = &mut scratch.v6[at];
+            work.parsed = parsed;
+            work.key = V6::key(bytes, &parsed);
+            work.place = self.shared.v6.place(&work.key);
+            self.shared.v6.prefetch_bucket(work.place);
+        }
+        Ok(lane)
+    }
+
+    /// Stage 3 for frames that are not plain.
+    #[cold]
+    #[inline(never)]
+    fn match_unusual(&mut self, count: usize) {
         let scratch = &mut *self.scratch;
         for at in 0..count {
             match scratch.lanes[at] {
@@ -335,38 +416,99 @@ impl<B: Buffer> Pipeline<B> {
                     let work = &mut scratch.v6[at];
                     work.candidate = self.shared.v6.candidate(work.place);
                 }
-                Lane::Local | Lane::Drop(_) => {}
+                _ => {}
             }
         }
     }
 
-    /// Stage 4; returns 1 for a hit.
+    /// Stage 5: puts frames into the outputs of their links, the unusual ones on their ways.
+    /// Returns the number of these that were hits.
     #[inline(always)]
-    fn carry<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+    fn put_out<P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
         input: usize,
-        frame: B,
-        work: &Work<F>,
+        burst: &mut Burst<B>,
         pool: &mut P,
         observer: &mut O,
     ) -> u64 {
-        let table = F::table(&self.shared);
-        let hit = work
-            .candidate
-            .and_then(|index| table.read(index, &work.key));
-        match hit {
-            Some(hit) if !starts_anew(work.parsed.tcp_flags) => {
-                self.translate(now, input, frame, work, &hit, pool, observer);
-                1
+        let links = &self.scratch.links[..burst.len()];
+        let first = links.first().copied().unwrap_or(UNUSUAL);
+        if links.iter().fold(0, |all, link| all | (link ^ first)) == 0
+            && let Some(output) = self.egress.outputs.get_mut(usize::from(first))
+            && output.remaining_capacity() >= burst.len()
+        {
+            output.extend(burst.drain(..));
+            return 0;
+        }
+        let mut hits = 0;
+        for (at, frame) in burst.drain(..).enumerate() {
+            let link = self.scratch.links[at];
+            if link == UNUSUAL {
+                hits += self.carry_unusual(now, input, at, frame, pool, observer);
+            } else if let Err(reason) = self.egress.push(usize::from(link), frame) {
+                self.counters.drop(reason);
+                observer.dropped(reason);
             }
-            _ => self.rare(now, input, frame, work, pool, observer),
+        }
+        hits
+    }
+
+    /// Stage 4 for a frame that is not plain, or whose flow is not established or not as it was.
+    #[cold]
+    #[inline(never)]
+    fn carry_unusual<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        at: usize,
+        frame: B,
+        pool: &mut P,
+        observer: &mut O,
+    ) -> u64 {
+        let lane = self.scratch.lanes[at];
+        if let Lane::Plain4 | Lane::Plain6 = lane {
+            // What is plain can be parsed.
+            let parsed = match parse(frame.bytes()) {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    self.drop_frame(input, frame, error.into(), observer);
+                    return 0;
+                }
+            };
+            let Self {
+                scratch, shared, ..
+            } = self;
+            if lane == Lane::Plain4 {
+                scratch.v4[at] = scratch.plain4[at].work(&shared.v4, parsed);
+            } else {
+                scratch.v6[at] = scratch.plain6[at].work(&shared.v6, parsed);
+            }
+        }
+        match lane {
+            Lane::Plain4 | Lane::V4 => {
+                let work = self.scratch.v4[at];
+                self.carry(now, input, frame, &work, pool, observer)
+            }
+            Lane::Plain6 | Lane::V6 => {
+                let work = self.scratch.v6[at];
+                self.carry(now, input, frame, &work, pool, observer)
+            }
+            Lane::Local => {
+                let parsed = self.scratch.v4[at].parsed;
+                self.local(now, input, frame, &parsed, pool, observer);
+                0
+            }
+            Lane::Drop | Lane::Unknown => {
+                let reason = self.scratch.reasons[at];
+                self.drop_frame(input, frame, reason, observer);
+                0
+            }
         }
     }
 
-    /// Hits outside the primary bucket's first candidate, SYNs, and frames of no flow.
-    #[cold]
-    fn rare<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+    /// Returns 1 for a hit.
+    fn carry<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
         input: usize,
@@ -490,6 +632,9 @@ impl<B: Buffer> Pipeline<B> {
         hit: &Hit<F>,
         observer: &mut O,
     ) {
+        if !O::WATCHES {
+            return;
+        }
         let (addresses, ports) = F::store(&hit.translation);
         let to = F::join(addresses, (ports >> 32) as u32, work.parsed.protocol);
         observer.translated(&F::tuple(&work.key), &F::tuple(&to), false);
@@ -597,35 +742,40 @@ const fn starts_anew(tcp_flags: u8) -> bool {
 
 /// The lane of a frame that could be parsed.
 #[inline(always)]
-fn lane_of<B: Buffer>(bytes: &[u8], frame: &B, parsed: &Parsed, link: &LinkConfig) -> Lane {
+fn lane_of<B: Buffer>(
+    bytes: &[u8],
+    frame: &B,
+    parsed: &Parsed,
+    link: &LinkConfig,
+) -> Result<Lane, Reason> {
     if bytes.first_chunk() != Some(&link.mac) {
         return group_lane(bytes, parsed, link);
     }
     if !is_vlan(parsed.vlan, link) {
-        return Lane::Drop(Reason::WrongVlan);
+        return Err(Reason::WrongVlan);
     }
     if !frame.is_contiguous() {
-        return Lane::Drop(Reason::MultiSegment);
+        return Err(Reason::MultiSegment);
     }
-    match (parsed.network, parsed.protocol) {
+    Ok(match (parsed.network, parsed.protocol) {
         (Network::V4, TCP | UDP | SCTP) => Lane::V4,
         (Network::V6, TCP | UDP | SCTP) => Lane::V6,
         _ => Lane::Local,
-    }
+    })
 }
 
 /// Frames to a group are for us only as ARP or neighbour discovery; all other destinations are
 /// other machines'.
 #[cold]
-fn group_lane(bytes: &[u8], parsed: &Parsed, link: &LinkConfig) -> Lane {
+fn group_lane(bytes: &[u8], parsed: &Parsed, link: &LinkConfig) -> Result<Lane, Reason> {
     let is_group = bytes.first().is_some_and(|first| first & 1 == 1);
     let may_ask = parsed.network == Network::Arp
         || parsed.network == Network::V6 && parsed.protocol == packet::parse::ICMPV6;
     match (is_group, may_ask) {
-        (false, _) => Lane::Drop(Reason::OtherMac),
-        (true, true) if is_vlan(parsed.vlan, link) => Lane::Local,
-        (true, true) => Lane::Drop(Reason::WrongVlan),
-        (true, false) => Lane::Drop(Reason::NotForUs),
+        (false, _) => Err(Reason::OtherMac),
+        (true, true) if is_vlan(parsed.vlan, link) => Ok(Lane::Local),
+        (true, true) => Err(Reason::WrongVlan),
+        (true, false) => Err(Reason::NotForUs),
     }
 }
 

@@ -229,25 +229,38 @@ impl Delta {
 
     /// The stored form: 1–0xffff.
     #[must_use]
+    #[inline(always)]
     pub const fn bits(self) -> u16 {
         self.0
     }
 
-    /// From the stored form; 0 is taken for [`Delta::NONE`].
+    /// From the stored form. 0, which is none, changes nothing.
     #[must_use]
+    #[inline(always)]
     pub const fn from_bits(bits: u16) -> Self {
-        Self::from_sum(bits as u64)
+        Self(bits)
+    }
+
+    /// The same for checksums read in the machine's own byte order.
+    #[must_use]
+    #[inline(always)]
+    pub const fn swapped_on_little_endian(self) -> Self {
+        Self(self.0.to_be())
     }
 
     /// The new value of a checksum field that held `checksum`: of IPv4 headers, TCP, ICMP and
     /// ICMPv6. A field that was wrong before stays wrong by the same difference.
     #[must_use]
+    #[inline(always)]
     pub const fn apply(self, checksum: u16) -> u16 {
-        finish(!checksum as u64 + self.0 as u64)
+        // RFC 1624's !(!checksum + delta), written as the subtraction that it is: two instructions.
+        let (difference, borrow) = checksum.overflowing_sub(self.0);
+        difference.wrapping_sub(borrow as u16)
     }
 
     /// [`Delta::apply`] for UDP: an unset checksum (0) stays unset, a computed 0 becomes 0xffff.
     #[must_use]
+    #[inline(always)]
     pub const fn apply_udp(self, checksum: u16) -> u16 {
         if checksum == 0 {
             0

@@ -14,6 +14,7 @@ pub mod ipv6;
 pub mod memory;
 pub mod ndp;
 pub mod parse;
+pub mod plain;
 pub mod rewrite;
 pub mod sctp;
 pub mod tcp;

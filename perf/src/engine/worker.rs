@@ -195,10 +195,10 @@ where
         for begun in first..last {
             let key = self.flows.cluster.tuple::<F>(self.number_of(begun));
             let place = table.place(&key);
-            let Some(hit) = table.find(&key, place) else {
-                continue;
-            };
-            if let Some(flow) = table.view(hit.index)
+            let flow = table
+                .find(&key, place)
+                .and_then(|hit| table.view(hit.index));
+            if let Some(flow) = flow
                 && table.remove(&flow)
             {
                 self.shared.open_flows.close_flow(&flow);

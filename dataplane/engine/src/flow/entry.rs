@@ -82,6 +82,13 @@ impl Hop {
         (self.0 >> 44) as u8
     }
 
+    /// Both generations: of the routes from bit 8 on, of the neighbour below.
+    #[must_use]
+    #[inline(always)]
+    pub(crate) const fn generations(self) -> u32 {
+        (self.0 >> 44) as u32
+    }
+
     /// Generation of the routes (12 bits).
     #[must_use]
     #[inline(always)]

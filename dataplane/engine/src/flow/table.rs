@@ -83,6 +83,14 @@ pub enum InsertError {
     Busy,
 }
 
+impl Place {
+    /// Primary bucket and tag.
+    #[inline(always)]
+    pub(crate) const fn parts(self) -> (u32, u32) {
+        (self.primary, self.tag)
+    }
+}
+
 impl<F: Family> FlowTable<F> {
     /// A table over these lines, which are a table already (taken over) or zero.
     ///
@@ -140,19 +148,24 @@ impl<F: Family> FlowTable<F> {
         intrinsics::prefetch(&self.buckets[place.primary as usize]);
     }
 
-    /// First entry in the primary bucket that may hold the tuple, and asks for its lines.
+    /// First entry in the primary bucket that may hold the tuple, and asks for its lines. Some entry
+    /// of another tuple if there is none: to find out here would cost a branch that does not predict.
     #[inline(always)]
-    pub fn candidate(&self, place: Place) -> Option<u32> {
-        let matching = self.matching(place.primary, place.tag);
-        if matching == 0 {
-            return None;
-        }
-        let index = place.primary * SLOTS as u32 + matching.trailing_zeros();
+    pub fn candidate(&self, place: Place) -> u32 {
+        self.candidate_in(place.primary, place.tag)
+    }
+
+    /// [`FlowTable::candidate`] by the parts of a place.
+    #[inline(always)]
+    pub(crate) fn candidate_in(&self, bucket: u32, tag: u32) -> u32 {
+        let matching = u32::from(self.matching(bucket, tag));
+        let slot = (matching | 1 << SLOTS).trailing_zeros() % SLOTS as u32;
+        let index = bucket * SLOTS as u32 + slot;
         let entries = self.entries();
         for line in 0..F::LINES {
             intrinsics::prefetch(entries.line(index, line));
         }
-        Some(index)
+        index
     }
 
     /// The entry at `index` if it is `key`'s.

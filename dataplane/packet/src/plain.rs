@@ -1,0 +1,269 @@
+//! Plain frames: what nearly every frame is, handled by constant offsets.
+//!
+//! A frame is plain if it is untagged, IPv4 without options or IPv6 without extension headers, TCP without
+//! SYN or UDP, whole, right in its lengths and in the IPv4 header checksum, has TTL left, and is at
+//! least [`HEAD4`] or [`HEAD6`] bytes long, as every TCP segment is and padded datagrams are. [`key4`] and [`key6`] decide that;
+//! the others rely on it for what they mean, not for safety. Everything else is
+//! [`crate::parse`]'s, which accepts all that is plain and more (at three times the cost).
+
+use crate::checksum::Delta;
+use crate::parse::{TCP, UDP};
+use crate::rewrite::Translation;
+use crate::tcp::SYN;
+use crate::tuple::{Words4, Words6};
+
+/// Bytes of a plain IPv4 frame that are looked at: Ethernet, IPv4 and TCP headers.
+pub const HEAD4: usize = 54;
+/// Bytes of a plain IPv6 frame that are looked at.
+pub const HEAD6: usize = 74;
+
+const L4_OF_4: usize = 34;
+const L4_OF_6: usize = 54;
+
+/// The tuple of a plain IPv4 frame; `None` if it is not one.
+#[must_use]
+#[inline(always)]
+pub fn key4(bytes: &[u8]) -> Option<Words4> {
+    let head = bytes.first_chunk::<HEAD4>()?;
+    // EtherType, version, header length; any type of service.
+    if be32(head, 12) & 0xffff_ff00 != 0x0800_4500 {
+        return None;
+    }
+    let total = usize::from(be16(head, 16));
+    // Of the fragmentation word only "don't fragment" may be set.
+    if ne16(head, 20) & 0x3fff_u16.to_be() != 0 || total > bytes.len() - 14 || head[22] <= 1 {
+        return None;
+    }
+    let protocol = head[23];
+    if !is_header_right(head) || !is_plain_segment(head, L4_OF_4, protocol, total, 20) {
+        return None;
+    }
+    let ports = be32(head, L4_OF_4);
+    Some([be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)])
+}
+
+/// The tuple of a plain IPv6 frame; `None` if it is not one.
+#[must_use]
+#[inline(always)]
+pub fn key6(bytes: &[u8]) -> Option<Words6> {
+    let head = bytes.first_chunk::<HEAD6>()?;
+    // EtherType, version; any traffic class and flow label.
+    if be32(head, 12) & 0xffff_f000 != 0x86dd_6000 {
+        return None;
+    }
+    let length = usize::from(be16(head, 18));
+    if length + L4_OF_6 > bytes.len() || head[21] <= 1 {
+        return None;
+    }
+    let protocol = head[20];
+    if !is_plain_segment(head, L4_OF_6, protocol, length, 0) {
+        return None;
+    }
+    let ports = be32(head, L4_OF_6);
+    Some([
+        be64(head, 22),
+        be64(head, 30),
+        be64(head, 38),
+        be64(head, 46),
+        u64::from(ports) << 32 | u64::from(protocol),
+    ])
+}
+
+/// [`crate::rewrite::rewrite4`] for a plain frame; returns its TCP flags byte, `None` for UDP. Shorter
+/// ones are left alone.
+#[inline(always)]
+pub fn rewrite4(bytes: &mut [u8], translation: &Translation<1>) -> Option<u8> {
+    let head = bytes.first_chunk_mut::<HEAD4>()?;
+    head[22] = head[22].wrapping_sub(1);
+    apply(head, 24, translation.header);
+    put64(head, 26, translation.addresses[0]);
+    rewrite_segment(head, L4_OF_4, head[23], translation)
+}
+
+/// [`crate::rewrite::rewrite6`] for a plain frame; returns its TCP flags byte, `None` for UDP. Shorter
+/// ones are left alone.
+#[inline(always)]
+pub fn rewrite6(bytes: &mut [u8], translation: &Translation<4>) -> Option<u8> {
+    let head = bytes.first_chunk_mut::<HEAD6>()?;
+    head[21] = head[21].wrapping_sub(1);
+    for (at, word) in translation.addresses.iter().enumerate() {
+        put64(head, 22 + at * 8, *word);
+    }
+    rewrite_segment(head, L4_OF_6, head[20], translation)
+}
+
+#[inline(always)]
+fn rewrite_segment<const N: usize, const A: usize>(
+    head: &mut [u8; N],
+    l4: usize,
+    protocol: u8,
+    translation: &Translation<A>,
+) -> Option<u8> {
+    head[l4..l4 + 4].copy_from_slice(&translation.ports.to_be_bytes());
+    if protocol == TCP {
+        apply(head, l4 + 16, translation.transport);
+        Some(head[l4 + 13])
+    } else {
+        let checksum = translation.transport.apply_udp(be16(head, l4 + 6));
+        head[l4 + 6..l4 + 8].copy_from_slice(&checksum.to_be_bytes());
+        None
+    }
+}
+
+/// [`Delta::apply`] to a field as it lies in memory: one's-complement sums do not depend on the byte
+/// order.
+#[inline(always)]
+fn apply<const N: usize>(head: &mut [u8; N], at: usize, delta: Delta) {
+    let checksum = delta.swapped_on_little_endian().apply(ne16(head, at));
+    head[at..at + 2].copy_from_slice(&checksum.to_ne_bytes());
+}
+
+/// The header checksum of an IPv4 header without options. One's-complement sums do not depend on the
+/// byte order (RFC 1071 section 2 (B)), so the words are added as they lie in memory.
+#[inline(always)]
+fn is_header_right(head: &[u8; HEAD4]) -> bool {
+    let (sum, carry) = ne64(head, 14).overflowing_add(ne64(head, 22));
+    let (sum, more) = sum.overflowing_add(u64::from(ne32(head, 30)) + u64::from(carry));
+    // 2^64 is 1 modulo 0xffff, so carries go back in at the bottom. All ones in one's complement is a
+    // multiple of 0xffff that is not 0, which the version forbids. The compiler makes one
+    // multiplication of the test.
+    (sum + u64::from(more)).is_multiple_of(0xffff)
+}
+
+/// Whether a TCP or UDP header agrees with the `end` bytes of which `start` come before it, and opens
+/// no connection.
+#[inline(always)]
+fn is_plain_segment<const N: usize>(
+    head: &[u8; N],
+    l4: usize,
+    protocol: u8,
+    end: usize,
+    start: usize,
+) -> bool {
+    if protocol == TCP {
+        let offset = usize::from(head[l4 + 12] >> 4) * 4;
+        offset >= 20 && start + offset <= end && head[l4 + 13] & SYN == 0
+    } else {
+        let own = usize::from(be16(head, l4 + 4));
+        protocol == UDP && own >= 8 && start + own <= end
+    }
+}
+
+#[inline(always)]
+fn ne16<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_ne_bytes([head[at], head[at + 1]])
+}
+
+#[inline(always)]
+fn ne64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&head[at..at + 8]);
+    u64::from_ne_bytes(word)
+}
+
+#[inline(always)]
+fn be16<const N: usize>(head: &[u8; N], at: usize) -> u16 {
+    u16::from_be_bytes([head[at], head[at + 1]])
+}
+
+#[inline(always)]
+fn be32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&head[at..at + 4]);
+    u32::from_be_bytes(word)
+}
+
+#[inline(always)]
+fn ne32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&head[at..at + 4]);
+    u32::from_ne_bytes(word)
+}
+
+#[inline(always)]
+fn be64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&head[at..at + 8]);
+    u64::from_be_bytes(word)
+}
+
+#[inline(always)]
+fn put64<const N: usize>(head: &mut [u8; N], at: usize, value: u64) {
+    head[at..at + 8].copy_from_slice(&value.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::build::FrameSpec;
+    use crate::parse::parse;
+    use crate::rewrite;
+    use crate::tuple::{words4, words6};
+
+    fn check(bytes: &[u8]) {
+        if let Some(key) = key4(bytes) {
+            let parsed = parse(bytes).unwrap();
+            assert_eq!(key, words4(bytes, &parsed));
+            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN == 0);
+            let there = Translation::between(([key[0]], 1), ([!key[0]], 2));
+            let (mut plain, mut any) = (bytes.to_vec(), bytes.to_vec());
+            let flags = rewrite4(&mut plain, &there);
+            assert_eq!(flags.unwrap_or(0), parsed.tcp_flags);
+            rewrite::rewrite4(&mut any, &parsed, &there);
+            assert_eq!(plain, any);
+        }
+        if let Some(key) = key6(bytes) {
+            let parsed = parse(bytes).unwrap();
+            assert_eq!(key, words6(bytes, &parsed));
+            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN == 0);
+            let from = [key[0], key[1], key[2], key[3]];
+            let there = Translation::between((from, 1), (from.map(|word| !word), 2));
+            let (mut plain, mut any) = (bytes.to_vec(), bytes.to_vec());
+            let flags = rewrite6(&mut plain, &there);
+            assert_eq!(flags.unwrap_or(0), parsed.tcp_flags);
+            rewrite::rewrite6(&mut any, &parsed, &there);
+            assert_eq!(plain, any);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_plain_is_parsed_and_rewritten_alike(
+            v6: bool, udp: bool, flags: u8, ttl: u8, options in 0usize..12, pad in 0usize..80,
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+            at in 0usize..128, value: u8, corrupt: bool, cut in 0usize..4,
+        ) {
+            let addresses = if v6 {
+                ["[2001:db8::1]:40000", "[fd00::2]:80"]
+            } else {
+                ["203.0.113.50:40000", "10.1.2.3:80"]
+            };
+            let [from, to] = addresses.map(|text| text.parse().unwrap());
+            let mut spec = if udp {
+                FrameSpec::udp(from, to)
+            } else {
+                FrameSpec::tcp(from, to, flags)
+            };
+            spec.ttl = ttl;
+            spec.payload = payload;
+            spec.pad_to = pad;
+            if options > 8 {
+                spec.ip_options = vec![1; options];
+            }
+            let mut bytes = spec.bytes().unwrap();
+            let opens = !udp && flags & SYN != 0;
+            let usual = options <= 8 && ttl > 1 && !opens && bytes.len() >= if v6 { HEAD6 } else { HEAD4 };
+            prop_assert_eq!(key4(&bytes).is_some(), usual && !v6);
+            prop_assert_eq!(key6(&bytes).is_some(), usual && v6);
+            check(&bytes);
+            if corrupt {
+                let at = at % bytes.len();
+                bytes[at] = value;
+            }
+            bytes.truncate(bytes.len() - cut);
+            check(&bytes);
+        }
+    }
+}
