@@ -64,7 +64,8 @@ test-cluster() {
     PORTGATE_CLUSTER_BIN=$(ci/cluster/build.sh)
     export PORTGATE_CLUSTER_BIN
     # One after the other: each test has a cluster of its own.
-    with_binaries cargo test --locked -p ci --test cluster -- --ignored --test-threads=1 "$@"
+    with_binaries cargo test --locked -p ci --test cluster --test differential -- \
+        --ignored --test-threads=1 "$@"
 }
 
 with_binaries() { PORTGATE_BIN=${PORTGATE_BIN:-$target/release} "$@"; }

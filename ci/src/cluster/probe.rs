@@ -279,6 +279,7 @@ fn ask(from: IpAddr, probe: &Probe, patience: Duration) -> String {
         Transport::Udp => ask_udp(from, probe.to, patience),
         Transport::Sctp => sctp::ask(from, probe.to, patience),
     };
+    let no_protocol = [Errno::ENOPROTOOPT, Errno::EPROTO].map(|code| Some(code as i32));
     match said {
         Ok(words) => match words.split_once(' ') {
             Some((endpoint, seen)) if seen == from.to_string() => format!("{endpoint} kept"),
@@ -286,8 +287,9 @@ fn ask(from: IpAddr, probe: &Probe, patience: Duration) -> String {
             None => format!("answered {words:?}"),
         },
         Err(error) => match error.kind() {
-            // An SCTP client may be told that there is no such protocol.
-            _ if error.raw_os_error() == Some(Errno::ENOPROTOOPT as i32) => "refused".to_owned(),
+            // An SCTP client may be told that there is no such protocol (IPv4), or no such next
+            // header (IPv6).
+            _ if no_protocol.contains(&error.raw_os_error()) => "refused".to_owned(),
             ErrorKind::ConnectionRefused => "refused".to_owned(),
             ErrorKind::TimedOut | ErrorKind::WouldBlock => "silent".to_owned(),
             kind => format!("{kind:?}"),
