@@ -1,7 +1,6 @@
 //! Rewriting frames in place by one translation, without looking anything up.
 
 use engine::family::Family;
-use packet::parse::{NO_VLAN, Network, Parsed, TCP};
 use packet::{Buffer, Burst};
 
 /// The least that a NAT does to a frame.
@@ -35,22 +34,7 @@ impl<F: Family> FixedNat<F> {
 /// Rewrites a TCP frame without options, and its MAC addresses: destination `mac`.
 #[inline(always)]
 pub fn rewrite<F: Family>(bytes: &mut [u8], translation: &F::Translation, mac: u64) {
-    let (network, l4, ttl_at) = if F::LINES == 1 {
-        (Network::V4, 34, 22)
-    } else {
-        (Network::V6, 54, 21)
-    };
-    let parsed = Parsed {
-        l3: 14,
-        l4,
-        end: bytes.len() as u16,
-        vlan: NO_VLAN,
-        network,
-        protocol: TCP,
-        tcp_flags: 0,
-        ttl: bytes[ttl_at],
-    };
-    F::rewrite(bytes, &parsed, translation);
+    F::rewrite_plain(bytes, translation);
     bytes[..6].copy_from_slice(&mac.to_be_bytes()[2..]);
     bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, 9]);
 }

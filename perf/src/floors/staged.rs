@@ -83,6 +83,12 @@ impl<F: Family> StagedNat<F> {
             }
             *bucket = index;
         }
+        // Once more: a request whose page is not in the TLB brings only the page.
+        for (_, index, _) in &self.places[..burst.len()] {
+            for line in 0..F::LINES {
+                intrinsics::prefetch(&self.entries[*index as usize * F::LINES + line]);
+            }
+        }
         for (at, frame) in burst.iter_mut().enumerate() {
             let (key, mut index, tag) = self.places[at];
             if !self.holds(index, &key) {

@@ -1,0 +1,89 @@
+//! `perf engine` as a program, in memory: no root, no DPDK.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn perf(arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_perf"))
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+fn record(arguments: &str) -> Value {
+    let common = "engine --json --link memory --mbufs 256 --packets 512 --repeat 1 --services 3";
+    let output = perf(&format!("{common} {arguments}"));
+    assert!(
+        output.status.success(),
+        "{arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 1, "one object a line");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn every_scenario_gives_a_record_whose_frames_ended_as_they_should() {
+    for family in [4, 6] {
+        for (scenario, fate) in [
+            ("established --direction both", "hits"),
+            ("established --direction reply", "hits"),
+            ("new", "created"),
+            ("flood --flood no-endpoint", "refused"),
+        ] {
+            let arguments = format!("--family {family} --flows 100 --scenario {scenario}");
+            let record = record(&arguments);
+            assert_eq!(record["family"], family);
+            assert_eq!(record["flows"], 100);
+            assert!(record["ns_per_packet"].as_f64().unwrap() > 0.0);
+            assert_eq!(
+                record["fates"]["frames"], 768,
+                "rounds of 256, three at least"
+            );
+            assert_eq!(record["fates"][fate], 512, "{arguments}");
+            for key in [
+                "host",
+                "commit",
+                "cpu",
+                "kernel",
+                "seed",
+                "load_1m",
+                "steal_percent",
+            ] {
+                assert!(record.get(key).is_some(), "{key}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_table_refuses_and_two_workers_share_one() {
+    let full = record("--flows 512 --scenario flood --flood table-full");
+    assert!(full["fates"]["dropped"].as_u64().unwrap() >= 486);
+    let two = record("--flows 100 --workers 2");
+    assert_eq!(two["workers"], 2);
+    assert_eq!(two["fates"]["hits"], two["fates"]["frames"]);
+}
+
+#[test]
+fn wrong_use_exits_with_2_and_names_the_option() {
+    for (arguments, named) in [
+        ("engine --burst 33", "--burst"),
+        ("engine --family 5", "--family"),
+        ("engine --flows 0", "--flows"),
+        ("engine --table-pages huge", "--huge-pages"),
+        ("engine --frame-size 59", "--frame-size"),
+        ("engine --capacity 10 --flows 1000", "--capacity"),
+        ("engine --nonsense", "--nonsense"),
+    ] {
+        let output = perf(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(errors.contains(named), "{errors}");
+        assert!(output.stdout.is_empty());
+    }
+}
