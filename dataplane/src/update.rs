@@ -10,11 +10,8 @@ use std::time::Instant;
 
 use engine::Shared;
 use engine::counters::{Counters, Total};
-use engine::family::Family;
-use engine::flow::FlowTable;
 use engine::install::{Installation, Installed};
 use engine::publish::Publisher;
-use engine::shared::backend_of;
 use engine::snapshot::Snapshot;
 use hugepages::codec::{Assembler, encode, encode_object, encode_reply};
 use hugepages::object::{Object, ObjectId};
@@ -264,7 +261,7 @@ impl Updater {
     /// Removes UDP flows whose endpoint does not serve any more.
     fn sweep(&mut self) {
         let begun = Instant::now();
-        let removed = self.sweep_table(&self.shared.v4) + self.sweep_table(&self.shared.v6);
+        let removed = engine::sweep::sweep(&self.shared, &self.installed);
         self.counters.add(Total::FlowsRemoved, removed);
         if removed > 0 {
             let micros = begun.elapsed().as_micros();
@@ -274,21 +271,6 @@ impl Updater {
                 "UDP flows to endpoints that left were removed"
             );
         }
-    }
-
-    fn sweep_table<F: Family>(&self, table: &FlowTable<F>) -> u64 {
-        let mut removed = 0;
-        for flow in table.flows() {
-            let (_, _, protocol) = F::split(&flow.forward);
-            if protocol == packet::parse::UDP
-                && self.installed.is_stale(flow.service, &backend_of(&flow))
-                && table.remove(&flow)
-            {
-                self.shared.open_flows.close_flow(&flow);
-                removed += 1;
-            }
-        }
-        removed
     }
 }
 

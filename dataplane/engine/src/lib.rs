@@ -34,6 +34,7 @@ pub mod shared;
 pub mod slots;
 pub mod snapshot;
 mod snat;
+pub mod sweep;
 pub mod topology;
 
 pub use pipeline::{Now, Pipeline};

@@ -86,6 +86,8 @@ pub struct Spec {
     pub masquerade: bool,
     pub otherwise: Why,
     pub affinity_timeout: u32,
+    /// Endpoints that may keep their flows; empty = the backends.
+    pub serving: Vec<SocketAddr>,
 }
 
 impl Spec {
@@ -101,6 +103,7 @@ impl Spec {
             masquerade: true,
             otherwise: Why::NoEndpoint,
             affinity_timeout: 0,
+            serving: Vec::new(),
         }
     }
 
@@ -124,6 +127,15 @@ impl Spec {
                 set: set.key,
                 masquerade,
             });
+            objects.push(Object::BackendSet(set));
+        }
+        if !self.serving.is_empty() {
+            let members = self.serving.iter().map(|backend| Backend {
+                address: backend.ip(),
+                port: backend.port(),
+            });
+            let set = BackendSet::new(members.collect());
+            serving = set.key;
             objects.push(Object::BackendSet(set));
         }
         objects.push(Object::Service(Service {
