@@ -384,8 +384,11 @@ fn after_a_minute_without_the_server_and_a_compacted_history_everything_is_liste
     lab.cluster.set_link(&lab.link, true);
 
     wait_until_converged(&lab, &gateway, "web", 15);
-    let shown = gateway.portgate(&["services"]);
-    assert!(!shown.contains("default/gone"), "{shown}");
+    // Each kind has a watch of its own, which comes back in its own time.
+    wait::until("the service that was deleted is gone", SOON, || {
+        let shown = gateway.portgate(&["services"]);
+        (!shown.contains("default/gone")).then_some(())
+    });
     gateway
         .controlplane
         .wait_for_log(&["out of date"], Duration::from_secs(1));
