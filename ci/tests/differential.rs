@@ -72,7 +72,7 @@ fn the_gateway_does_what_kube_proxy_does() {
             .map(|number| generate::case(seed, number))
             .collect();
         lab.create(&cases);
-        lab.settle(&format!("made-{first}"));
+        lab.settle(&format!("made-{first}"), 2 * first);
         asked += lab.compare(&cases, false, &mut differences);
 
         let slices = numbers
@@ -80,7 +80,7 @@ fn the_gateway_does_what_kube_proxy_does() {
             .map(|(number, case)| generate::other_slices(seed, number, case))
             .collect();
         lab.change(&mut cases, slices);
-        lab.settle(&format!("changed-{first}"));
+        lab.settle(&format!("changed-{first}"), 2 * first + 1);
         asked += lab.compare(&cases, true, &mut differences);
         lab.remove(&cases);
         println!(
@@ -144,46 +144,48 @@ impl Lab {
             .send_all(&slices.chain(services).collect::<Vec<_>>());
     }
 
-    /// Waits until both have seen everything: the last service made is reached through both.
-    fn settle(&self, name: &str) {
+    /// Waits until both have seen everything: the last service made is reached through both, in both
+    /// families, at addresses that no service had before.
+    fn settle(&self, name: &str, number: usize) {
         let api = self.cluster.api();
+        let addresses = [0, 1].map(|family| generate::external(family, number, "sentinel"));
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
             "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"ports": [{"name": "p0", "protocol": "TCP", "port": 80}]},
+            "spec": {"ports": [{"name": "p0", "protocol": "TCP", "port": 80}],
+                     "ipFamilyPolicy": "RequireDualStack", "externalIPs": addresses},
         });
-        let made = api
-            .post(&path("services", ""), &service)
+        api.post(&path("services", ""), &service)
             .expect("a service");
-        let slice = json!({
-            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": name, "namespace": NAMESPACE,
-                         "labels": {"kubernetes.io/service-name": name}},
-            "addressType": "IPv4",
-            "ports": [{"name": "p0", "protocol": "TCP", "port": probe::PORTS[0]}],
-            "endpoints": [{"addresses": [probe::address(0, 2, 3)]}],
-        });
-        api.send(&post_slice(&slice)).expect("a slice");
-        let address = made["spec"]["clusterIP"].as_str().expect("a ClusterIP");
-        let probe = Probe {
-            what: "ClusterIP",
+        for (family, kind) in ["IPv4", "IPv6"].iter().enumerate() {
+            let slice = json!({
+                "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+                "metadata": {"name": format!("{name}-{family}"), "namespace": NAMESPACE,
+                             "labels": {"kubernetes.io/service-name": name}},
+                "addressType": kind,
+                "ports": [{"name": "p0", "protocol": "TCP", "port": probe::PORTS[0]}],
+                "endpoints": [{"addresses": [probe::address(family, 2, 3)]}],
+            });
+            api.send(&post_slice(&slice)).expect("a slice");
+        }
+        let probes = addresses.map(|address| Probe {
+            what: "sentinel",
             from_pod: false,
-            from: vec![pair::client(0, true, 0)],
-            to: SocketAddr::new(address.parse().expect("an address"), 80),
+            from: vec![pair::client(usize::from(address.is_ipv6()), true, 0)],
+            to: SocketAddr::new(address, 80),
             transport: Transport::Tcp,
             sticky: false,
-        };
+        });
         for (world, who) in [(&self.kernel, "kube-proxy"), (&self.gateway, "the gateway")] {
+            let look = || {
+                let outcomes = world.run(&probes.each_ref(), 1, Duration::from_millis(500));
+                let served = |outcome: &Outcome| outcome.iter().any(|one| one.contains(":8080 "));
+                outcomes.iter().all(served).then_some(())
+            };
             wait::until(
                 &format!("{who} serves {name}"),
                 Duration::from_secs(60),
-                || {
-                    let outcome = world.run(&[&probe], 1, Duration::from_millis(500));
-                    outcome[0]
-                        .iter()
-                        .any(|one| one.contains("8080"))
-                        .then_some(())
-                },
+                look,
             );
         }
     }

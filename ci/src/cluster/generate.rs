@@ -153,10 +153,15 @@ pub fn case(seed: u64, number: usize) -> Case {
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
 
-/// An address outside the cluster that is this Service's alone.
-fn external(family: usize, number: usize, what: &str) -> IpAddr {
+/// An address outside the cluster that is this Service's alone, for one of three uses: `external`,
+/// `ingress`, or `sentinel`.
+pub fn external(family: usize, number: usize, what: &str) -> IpAddr {
     let number = u16::try_from(number).unwrap_or(u16::MAX);
-    let third = if what == "external" { 0x10 } else { 0x20 };
+    let third = match what {
+        "external" => 0x10,
+        "ingress" => 0x20,
+        _ => 0x30,
+    };
     let [high, low] = number.to_be_bytes();
     match family {
         // 198.18.0.0/15 is for tests like this one (RFC 2544).
