@@ -83,6 +83,11 @@ impl<B: Buffer> Pipeline<B> {
                 quick.index = table.candidate_in(quick.index, quick.tag);
             }
         }
+        // Once more: a request whose page is not in the TLB only brings the page (measured at a million
+        // flows: 13 ns a frame; without the first request as bad as without this one).
+        for quick in quick.iter().take(burst.len()) {
+            table.prefetch_entry(quick.index);
+        }
         let meets = Meets {
             table,
             neighbours: &shared.neighbours,

@@ -22,6 +22,10 @@ use crate::service::{Outcome, decide};
 use crate::shared::Choice;
 use crate::snapshot::{Frontend, ResolvedSet};
 
+/// While searches for a flow to evict are in vain, every how many new flows one is made: a flood
+/// against a table full of established flows must not cost 2.5 µs a frame.
+const SEARCH_EVERY: u32 = 32;
+
 impl<B: Buffer> Pipeline<B> {
     /// Decides about a frame that belongs to no flow, and makes the flow.
     pub(crate) fn first<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
@@ -165,12 +169,19 @@ impl<B: Buffer> Pipeline<B> {
         let inserted = F::table(shared).insert_or_evict(
             &flow,
             &shared.options.timeouts,
+            self.futile.is_multiple_of(SEARCH_EVERY),
             || ports.next().and_then(translated),
             |gone| {
                 self.counters.add(Total::FlowsRemoved, 1);
                 shared.open_flows.close_flow(gone);
             },
         );
+        let is_full = matches!(inserted, Err(InsertError::Full));
+        self.futile = if is_full {
+            self.futile.wrapping_add(1)
+        } else {
+            0
+        };
         match inserted {
             Ok(inserted) => {
                 shared.open_flows.open(&backend);

@@ -49,6 +49,8 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) snat_ports: SnatPorts,
     /// Second, and ICMP errors sent in it.
     pub(crate) reports: (u32, u32),
+    /// New flows refused one after the other because the table is full.
+    pub(crate) futile: u32,
     pub(crate) scratch: Box<Scratch>,
     upkeep: Upkeep,
 }
@@ -235,6 +237,7 @@ impl<B: Buffer> Pipeline<B> {
             random: seed | 1,
             snat_ports,
             reports: (0, 0),
+            futile: 0,
             scratch: Box::new(scratch),
             upkeep: Upkeep {
                 // Each worker begins elsewhere: side by side they would do one's work twice.
@@ -411,10 +414,12 @@ impl<B: Buffer> Pipeline<B> {
                 Lane::V4 => {
                     let work = &mut scratch.v4[at];
                     work.candidate = self.shared.v4.candidate(work.place);
+                    self.shared.v4.prefetch_free(work.place);
                 }
                 Lane::V6 => {
                     let work = &mut scratch.v6[at];
                     work.candidate = self.shared.v6.candidate(work.place);
+                    self.shared.v6.prefetch_free(work.place);
                 }
                 _ => {}
             }

@@ -127,6 +127,7 @@ impl<F: Family> FlowTable<F> {
     /// closed or timed-out flow, that one goes; after [`POLITE_TRIES`] a half-open one does, too. When the
     /// buckets are full, timed-out flows go first, else the oldest half-open one. Established flows
     /// never go. Calls `gone` with each flow that made room.
+    /// Looks for flows that may go only if `may_search`: it reads up to 64 entries and their peers.
     ///
     /// # Errors
     ///
@@ -135,6 +136,7 @@ impl<F: Family> FlowTable<F> {
         &self,
         flow: &NewFlow<F>,
         timeouts: &Timeouts,
+        may_search: bool,
         mut candidates: impl FnMut() -> Option<F::Key>,
         mut gone: impl FnMut(&FlowView<F>),
     ) -> Result<Inserted<F>, InsertError> {
@@ -161,14 +163,17 @@ impl<F: Family> FlowTable<F> {
             },
             &mut evict_holder,
         );
-        let Err(InsertError::Full) = first else {
+        if !may_search || !matches!(first, Err(InsertError::Full)) {
             return first;
-        };
+        }
         let mut buckets = self.buckets_of(&flow.forward).to_vec();
         if let Some(translated) = last {
             buckets.extend(self.buckets_of(&F::reverse(&translated)));
         }
         for pair in buckets.chunks(2) {
+            if pair.iter().any(|bucket| self.has_room(*bucket)) {
+                continue;
+            }
             if let Some(victim) = self.victim(pair, flow.second, timeouts)
                 && self.remove(&victim)
             {

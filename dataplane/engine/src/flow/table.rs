@@ -161,11 +161,39 @@ impl<F: Family> FlowTable<F> {
         let matching = u32::from(self.matching(bucket, tag));
         let slot = (matching | 1 << SLOTS).trailing_zeros() % SLOTS as u32;
         let index = bucket * SLOTS as u32 + slot;
+        self.prefetch_entry(index);
+        index
+    }
+
+    /// Asks for both buckets' lines.
+    #[inline]
+    pub(crate) fn prefetch_buckets(&self, place: Place) {
+        self.prefetch_bucket(place);
+        intrinsics::prefetch(&self.buckets[self.alternate(place) as usize]);
+    }
+
+    /// Asks for what making a flow of this place will need: its other bucket and the entry of the
+    /// first free slot.
+    #[inline]
+    pub(crate) fn prefetch_free(&self, place: Place) {
+        intrinsics::prefetch(&self.buckets[self.alternate(place) as usize]);
+        let free = u32::from(self.matching(place.primary, 0));
+        let slot = (free | 1 << SLOTS).trailing_zeros() % SLOTS as u32;
+        self.prefetch_entry(place.primary * SLOTS as u32 + slot);
+    }
+
+    /// Whether a bucket has a free slot.
+    pub(crate) fn has_room(&self, bucket: usize) -> bool {
+        self.matching(bucket as u32, 0) != 0
+    }
+
+    /// Asks for an entry's lines.
+    #[inline(always)]
+    pub(crate) fn prefetch_entry(&self, index: u32) {
         let entries = self.entries();
         for line in 0..F::LINES {
             intrinsics::prefetch(entries.line(index, line));
         }
-        index
     }
 
     /// The entry at `index` if it is `key`'s.
@@ -214,9 +242,14 @@ impl<F: Family> FlowTable<F> {
         mut candidates: impl FnMut() -> Option<F::Key>,
         mut make_room: impl FnMut(u32) -> bool,
     ) -> Result<Inserted<F>, InsertError> {
+        let mut next = candidates();
+        if let Some(translated) = &next {
+            // Needed after the forward direction's claim, which takes long enough to wait for it.
+            self.prefetch_buckets(self.place(&F::reverse(translated)));
+        }
         let index = self.claim(&flow.forward)?;
         let (translated, reply) = loop {
-            let Some(translated) = candidates() else {
+            let Some(translated) = next.take().or_else(&mut candidates) else {
                 self.release(index);
                 return Err(InsertError::NoCandidate);
             };
@@ -464,7 +497,9 @@ impl<F: Family> FlowTable<F> {
                     .compare_exchange(0, place.tag, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
                 {
-                    return Some(bucket * SLOTS as u32 + slot);
+                    let index = bucket * SLOTS as u32 + slot;
+                    self.prefetch_entry(index);
+                    return Some(index);
                 }
                 free &= free - 1;
             }

@@ -237,6 +237,7 @@ fn a_full_table_gives_up_half_open_flows_and_never_established_ones() {
         let result = table.insert_or_evict(
             &flow(client, 20),
             &timeouts,
+            true,
             || {
                 candidate += 1;
                 Some(translated(candidate))
@@ -255,7 +256,13 @@ fn a_full_table_gives_up_half_open_flows_and_never_established_ones() {
         let reply = find(&table, &V4::reverse(&flow.translated)).unwrap();
         table.touch(reply.index, 20, state::SYN);
     }
-    let result = table.insert_or_evict(&flow(200, 21), &timeouts, || Some(translated(999)), |_| {});
+    let result = table.insert_or_evict(
+        &flow(200, 21),
+        &timeouts,
+        true,
+        || Some(translated(999)),
+        |_| {},
+    );
     assert_eq!(result.unwrap_err(), InsertError::Full);
 }
 
