@@ -11,9 +11,10 @@ use crate::egress::Way;
 use crate::family::Family;
 use crate::flow::FlowTable;
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
+use crate::lane::{Lane, Quick, Tabled, UNUSUAL};
 use crate::neighbour::Neighbours;
 use crate::observe::Observe;
-use crate::pipeline::{Lane, Now, Pipeline, Quick, Tabled, UNUSUAL};
+use crate::pipeline::{Now, Pipeline};
 
 impl<B: Buffer> Pipeline<B> {
     /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F` and

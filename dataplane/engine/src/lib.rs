@@ -20,6 +20,7 @@ mod fast;
 mod first;
 pub mod flow;
 pub mod install;
+mod lane;
 mod local;
 pub mod maglev;
 pub mod neighbour;

@@ -12,13 +12,14 @@
 use std::sync::Arc;
 
 use packet::parse::{Network, Parsed, SCTP, TCP, UDP, parse};
-use packet::{BURST, Buffer, Burst, Pool, sctp};
+use packet::{Buffer, Burst, Pool, sctp};
 
 use crate::counters::{Counters, LinkCounter, Total};
 use crate::egress::{Egress, Output, is_vlan, set_ethernet};
 use crate::family::{Family, V4, V6};
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
-use crate::flow::{FlowTable, Hit, Hop, Place, State};
+use crate::flow::{Hit, Hop, State};
+use crate::lane::{Lane, Scratch, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
 use crate::publish::Subscriber;
@@ -65,148 +66,6 @@ struct Upkeep {
     worker: usize,
 }
 
-/// Working memory of a burst. Kept between bursts: to clear it would cost more than to fill it.
-#[derive(Debug)]
-pub(crate) struct Scratch {
-    pub(crate) lanes: [Lane; BURST],
-    /// Where a translated frame leaves; [`UNUSUAL`] for all others.
-    pub(crate) links: [u8; BURST],
-    pub(crate) plain4: [Quick<V4>; BURST],
-    pub(crate) plain6: [Quick<V6>; BURST],
-    reasons: [Reason; BURST],
-    v4: [Work<V4>; BURST],
-    v6: [Work<V6>; BURST],
-}
-
-/// The link of a frame that the fast lane has left alone.
-pub(crate) const UNUSUAL: u8 = u8::MAX;
-
-/// Where a frame goes after parsing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Lane {
-    /// A plain frame of IPv4; see [`packet::plain`].
-    Plain4,
-    /// A plain frame of IPv6.
-    Plain6,
-    /// Any other frame of IPv4 that may belong to a flow.
-    V4,
-    /// Any other frame of IPv6.
-    V6,
-    /// ARP, neighbour discovery, ICMP.
-    Local,
-    /// To be dropped, for its reason in `reasons`.
-    Drop,
-    /// Not known yet.
-    Unknown,
-}
-
-/// A plain frame between stages.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quick<F: Family> {
-    pub(crate) key: F::Key,
-    /// Bucket, then entry.
-    pub(crate) index: u32,
-    pub(crate) tag: u32,
-}
-
-/// Any frame that may belong to a flow, between stages.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Work<F: Family> {
-    pub(crate) parsed: Parsed,
-    pub(crate) key: F::Key,
-    pub(crate) place: Place,
-    pub(crate) candidate: u32,
-}
-
-impl<F: Family> Default for Work<F> {
-    fn default() -> Self {
-        Self {
-            parsed: Parsed::default(),
-            key: F::Key::default(),
-            place: Place::default(),
-            candidate: 0,
-        }
-    }
-}
-
-impl<F: Family> Default for Quick<F> {
-    fn default() -> Self {
-        Self {
-            key: F::Key::default(),
-            index: 0,
-            tag: 0,
-        }
-    }
-}
-
-impl<F: Family> Quick<F> {
-    fn work(&self, table: &FlowTable<F>, parsed: Parsed) -> Work<F> {
-        Work {
-            parsed,
-            key: self.key,
-            place: table.place(&self.key),
-            candidate: self.index,
-        }
-    }
-}
-
-/// A family whose table and working memory the pipeline can find.
-pub(crate) trait Tabled: Family {
-    /// Lane of its plain frames.
-    const PLAIN: Lane;
-
-    fn table(shared: &Shared) -> &FlowTable<Self>;
-
-    fn plain(
-        scratch: &mut Scratch,
-    ) -> (
-        &mut [Lane; BURST],
-        &mut [u8; BURST],
-        &mut [Quick<Self>; BURST],
-    );
-}
-
-impl Tabled for V4 {
-    const PLAIN: Lane = Lane::Plain4;
-
-    #[inline(always)]
-    fn table(shared: &Shared) -> &FlowTable<Self> {
-        &shared.v4
-    }
-
-    #[inline(always)]
-    fn plain(
-        scratch: &mut Scratch,
-    ) -> (
-        &mut [Lane; BURST],
-        &mut [u8; BURST],
-        &mut [Quick<Self>; BURST],
-    ) {
-        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain4)
-    }
-}
-
-impl Tabled for V6 {
-    const PLAIN: Lane = Lane::Plain6;
-
-    #[inline(always)]
-    fn table(shared: &Shared) -> &FlowTable<Self> {
-        &shared.v6
-    }
-
-    #[inline(always)]
-    fn plain(
-        scratch: &mut Scratch,
-    ) -> (
-        &mut [Lane; BURST],
-        &mut [u8; BURST],
-        &mut [Quick<Self>; BURST],
-    ) {
-        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain6)
-    }
-}
-
 impl<B: Buffer> Pipeline<B> {
     /// The path of worker number `worker`. `seed` makes its random choices differ from others'.
     #[must_use]
@@ -220,15 +79,6 @@ impl<B: Buffer> Pipeline<B> {
         let snat_ports = SnatPorts::new(shared.options.nodeport_range);
         let egress = Egress::new(&shared.topology.links);
         let (v4_buckets, v6_buckets) = (shared.v4.bucket_count(), shared.v6.bucket_count());
-        let scratch = Scratch {
-            lanes: [Lane::Local; BURST],
-            links: [UNUSUAL; BURST],
-            plain4: [Quick::default(); BURST],
-            plain6: [Quick::default(); BURST],
-            reasons: [Reason::NotOurs; BURST],
-            v4: [Work::default(); BURST],
-            v6: [Work::default(); BURST],
-        };
         Self {
             shared,
             snapshots,
@@ -238,7 +88,7 @@ impl<B: Buffer> Pipeline<B> {
             snat_ports,
             reports: (0, 0),
             futile: 0,
-            scratch: Box::new(scratch),
+            scratch: Box::default(),
             upkeep: Upkeep {
                 // Each worker begins elsewhere: side by side they would do one's work twice.
                 v4: v4_buckets * worker / MAX_WORKERS,

@@ -13,8 +13,9 @@ use packet::tuple::{Tuple, addresses};
 use packet::{Buffer, Pool};
 
 use crate::family::{V4, V6};
+use crate::lane::Tabled;
 use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline, Tabled};
+use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
 
 impl<B: Buffer> Pipeline<B> {

@@ -1,0 +1,155 @@
+//! What is known of the frames of a burst between the stages of the pipeline.
+
+use packet::BURST;
+use packet::parse::Parsed;
+
+use crate::family::{Family, V4, V6};
+use crate::flow::{FlowTable, Place};
+use crate::reason::Reason;
+use crate::shared::Shared;
+
+/// Working memory of a burst. Kept between bursts: to clear it would cost more than to fill it.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    pub(crate) lanes: [Lane; BURST],
+    /// Where a translated frame leaves; [`UNUSUAL`] for all others.
+    pub(crate) links: [u8; BURST],
+    pub(crate) plain4: [Quick<V4>; BURST],
+    pub(crate) plain6: [Quick<V6>; BURST],
+    pub(crate) reasons: [Reason; BURST],
+    pub(crate) v4: [Work<V4>; BURST],
+    pub(crate) v6: [Work<V6>; BURST],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            lanes: [Lane::Local; BURST],
+            links: [UNUSUAL; BURST],
+            plain4: [Quick::default(); BURST],
+            plain6: [Quick::default(); BURST],
+            reasons: [Reason::NotOurs; BURST],
+            v4: [Work::default(); BURST],
+            v6: [Work::default(); BURST],
+        }
+    }
+}
+
+/// The link of a frame that the fast lane has left alone.
+pub(crate) const UNUSUAL: u8 = u8::MAX;
+
+/// Where a frame goes after parsing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Lane {
+    /// A plain frame of IPv4; see [`packet::plain`].
+    Plain4,
+    /// A plain frame of IPv6.
+    Plain6,
+    /// Any other frame of IPv4 that may belong to a flow.
+    V4,
+    /// Any other frame of IPv6.
+    V6,
+    /// ARP, neighbour discovery, ICMP.
+    Local,
+    /// To be dropped, for its reason in `reasons`.
+    Drop,
+    /// Not known yet.
+    Unknown,
+}
+
+/// A plain frame between stages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Quick<F: Family> {
+    pub(crate) key: F::Key,
+    /// Bucket, then entry.
+    pub(crate) index: u32,
+    pub(crate) tag: u32,
+}
+
+/// Any frame that may belong to a flow, between stages.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work<F: Family> {
+    pub(crate) parsed: Parsed,
+    pub(crate) key: F::Key,
+    pub(crate) place: Place,
+    pub(crate) candidate: u32,
+}
+
+impl<F: Family> Default for Work<F> {
+    fn default() -> Self {
+        Self {
+            parsed: Parsed::default(),
+            key: F::Key::default(),
+            place: Place::default(),
+            candidate: 0,
+        }
+    }
+}
+
+impl<F: Family> Default for Quick<F> {
+    fn default() -> Self {
+        Self {
+            key: F::Key::default(),
+            index: 0,
+            tag: 0,
+        }
+    }
+}
+
+impl<F: Family> Quick<F> {
+    /// The frame as the general way takes it.
+    pub(crate) fn work(&self, table: &FlowTable<F>, parsed: Parsed) -> Work<F> {
+        Work {
+            parsed,
+            key: self.key,
+            place: table.place(&self.key),
+            candidate: self.index,
+        }
+    }
+}
+
+/// Lanes, links and plain frames of a burst.
+type Plain<'a, F> = (
+    &'a mut [Lane; BURST],
+    &'a mut [u8; BURST],
+    &'a mut [Quick<F>; BURST],
+);
+
+/// A family whose table and working memory the pipeline can find.
+pub(crate) trait Tabled: Family {
+    /// Lane of its plain frames.
+    const PLAIN: Lane;
+
+    fn table(shared: &Shared) -> &FlowTable<Self>;
+
+    fn plain(scratch: &mut Scratch) -> Plain<'_, Self>;
+}
+
+impl Tabled for V4 {
+    const PLAIN: Lane = Lane::Plain4;
+
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Self> {
+        &shared.v4
+    }
+
+    #[inline(always)]
+    fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
+        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain4)
+    }
+}
+
+impl Tabled for V6 {
+    const PLAIN: Lane = Lane::Plain6;
+
+    #[inline(always)]
+    fn table(shared: &Shared) -> &FlowTable<Self> {
+        &shared.v6
+    }
+
+    #[inline(always)]
+    fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
+        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain6)
+    }
+}
