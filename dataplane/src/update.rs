@@ -36,6 +36,8 @@ pub(crate) struct Updater {
     /// The main core's own counters.
     counters: Counters,
     sweep_due: bool,
+    /// Flows from before the start have not been looked at.
+    sweep_after_update: bool,
     /// The journal does not hold what is installed: only writing all of it anew mends that.
     journal_behind: bool,
     control_boot: u64,
@@ -64,6 +66,7 @@ impl Updater {
         let publisher = Publisher::new(installed.snapshot().clone());
         let is_restored = matches!(restored, Ok(objects) if objects > 0);
         let (reported, digest) = (region.installed(), installed.digest());
+        let sweep_due = is_restored && reported.is_none_or(|state| state.digest == digest);
         let mut updater = Self {
             commands: region.commands_consumer()?,
             replies: region.replies_producer()?,
@@ -73,9 +76,10 @@ impl Updater {
             publisher,
             shared,
             counters,
-            // An endpoint may have left between the last update and the end of the data plane before; but
-            // what is not restored is not known to have left.
-            sweep_due: is_restored && reported.is_none_or(|state| state.digest == digest),
+            // An endpoint may have left between the last update and the end of the data plane before;
+            // but what is not restored is not known to have left before the first update says so.
+            sweep_due,
+            sweep_after_update: !sweep_due,
             journal_behind: restored.is_err(),
             control_boot: region.control_plane().boot,
             region,
@@ -170,7 +174,8 @@ impl Updater {
                              is served, but a restart will need the control plane");
         }
         self.publisher.publish(self.installed.snapshot().clone());
-        self.sweep_due |= installation.udp_endpoints_left;
+        self.sweep_due |=
+            installation.udp_endpoints_left || std::mem::take(&mut self.sweep_after_update);
         self.report();
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (generation, digest) = (installation.generation, installation.digest);
