@@ -20,6 +20,7 @@ ethtool         | command -v ethtool                   | turning offloads off on
 iputils-ping    | command -v ping                      | pinging the gateway
 curl            | command -v curl                      | the HTTP client
 nginx-light     | command -v nginx                     | the pods
+valgrind        | command -v valgrind                  | counting instructions
 '
 
 missing() {

@@ -20,6 +20,7 @@ usage: ci/run.sh VERB
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
+  instructions  instructions a packet against perf/records/instructions.json (valgrind)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
   all       everything above but audit
 TEXT
@@ -70,12 +71,18 @@ test-cluster() {
 
 with_binaries() { PORTGATE_BIN=${PORTGATE_BIN:-$target/release} "$@"; }
 
+# No gate on time: that is the machine's. More instructions than recorded are somebody's doing.
+instructions() {
+    cargo build --release --locked -p perf
+    "$target/release/perf" engine --callgrind --check
+}
+
 audit() { cargo deny --all-features check; }
 
 all() {
     need_root "'all' includes the end-to-end tests, which make network namespaces"
     local verb
-    for verb in deps format clippy unit loom build e2e; do
+    for verb in deps format clippy unit loom build e2e instructions; do
         printf '\n== %s\n' "$verb"
         # A process of its own: 'set -e' does not work inside a function that is tested.
         ci/run.sh "$verb" || { echo "ci/run.sh: '$verb' failed" >&2; return 1; }
@@ -92,7 +99,7 @@ need_root() {
 }
 
 case ${1:-} in
-deps | format | clippy | unit | loom | build | vectors | e2e | audit | all) "$1" ;;
+deps | format | clippy | unit | loom | build | vectors | e2e | instructions | audit | all) "$1" ;;
 test-cluster) "$@" ;;
 '' | -h | --help) usage ;;
 *)

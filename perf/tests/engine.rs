@@ -84,3 +84,38 @@ fn wrong_use_exits_with_2_and_names_the_option() {
         assert!(output.stdout.is_empty());
     }
 }
+
+#[test]
+fn the_gate_passes_what_is_recorded_and_refuses_what_is_above() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("instructions.json");
+    let gate = |what: &str| {
+        perf(&format!(
+            "engine --callgrind --json {what} --record {}",
+            path.display()
+        ))
+    };
+    let none = gate("--check");
+    assert_eq!(none.status.code(), Some(1), "there is no record yet");
+    let update = gate("--update --reason first");
+    assert!(
+        update.status.success(),
+        "{}",
+        String::from_utf8_lossy(&update.stderr)
+    );
+    assert!(gate("--check").status.success(), "the same program again");
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut record: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(record["updates"][0]["reason"], "first");
+    let new = record["instructions"]["new-v4"].as_f64().unwrap();
+    record["instructions"]["new-v4"] = (new / 1.04).into();
+    std::fs::write(&path, record.to_string()).unwrap();
+    let refused = gate("--check");
+    assert_eq!(refused.status.code(), Some(1));
+    let errors = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        errors.contains("new-v4") && !errors.contains("new-v6"),
+        "{errors}"
+    );
+}

@@ -1,4 +1,8 @@
 //! Instructions a packet: the program runs itself under valgrind and counts within the pipeline alone.
+//!
+//! The same program gives the same number on every machine: flows, seeds and frames are fixed, the flows' clock
+//! stands still, nothing in the workspace is compiled for or chosen by the processor at hand, and the C library,
+//! which does choose its `memcpy` so, is told to take the one for every x86-64.
 
 use std::process::Command;
 
@@ -9,6 +13,11 @@ use crate::record::Fates;
 
 /// The function whose instructions count, with all that it calls.
 const COUNTED: &str = "*process_burst*";
+
+/// Forms of `memcpy` and the like that the C library must not choose (glibc's manual, "Hardware Capability
+/// Tunables").
+const ONE_LIBC: &str = "glibc.cpu.hwcaps=-AVX512VL,-AVX512F,-AVX2,-AVX,-AVX_Fast_Unaligned_Load,-ERMS,-FSRM,-SSSE3,\
+     -SSE4_1,-SSE4_2,-MOVBE,-BMI1,-BMI2,-LZCNT,-POPCNT";
 
 /// Counts instructions of the plan's scenario, in memory.
 pub(super) fn measure(plan: &Plan) -> Result<Measured, Error> {
@@ -21,8 +30,13 @@ pub(super) fn measure(plan: &Plan) -> Result<Measured, Error> {
         .arg(format!("--callgrind-out-file={}", out.display()))
         .arg(program)
         .args(arguments(plan))
+        .env("GLIBC_TUNABLES", ONE_LIBC)
         .output()
-        .map_err(|error| Error::Run(format!("valgrind cannot be run: {error}")))?;
+        .map_err(|error| {
+            Error::Run(format!(
+                "valgrind (Debian: valgrind) cannot be run: {error}"
+            ))
+        })?;
     let errors = String::from_utf8_lossy(&output.stderr);
     let fail = |what: &str| Error::Run(format!("{what}; valgrind said: {errors}"));
     if !output.status.success() {
@@ -51,7 +65,7 @@ pub(super) fn measure(plan: &Plan) -> Result<Measured, Error> {
 /// The same scenario in memory, once.
 fn arguments(plan: &Plan) -> Vec<String> {
     let packets = plan.packets.unwrap_or(8 * plan.mbufs as u64);
-    let mut arguments = vec!["engine".to_owned(), "--json".to_owned()];
+    let mut arguments = ["engine", "--json", "--still"].map(str::to_owned).to_vec();
     let options = [
         ("scenario", plan.scenario.name().to_owned()),
         ("family", plan.family.to_string()),

@@ -7,6 +7,7 @@
 mod callgrind;
 pub mod cluster;
 pub mod flows;
+mod gate;
 pub mod gateway;
 mod measure;
 pub mod options;
@@ -41,6 +42,12 @@ use crate::stats::Summary;
 ///
 /// [`Error`]; nothing is printed to stdout then.
 pub fn run(options: &Options) -> Result<(), Error> {
+    if options.check {
+        return gate::check(&options.record, options.json);
+    }
+    if let (true, Some(reason)) = (options.update, &options.reason) {
+        return gate::update(&options.record, reason, options.json);
+    }
     let plan = Plan::new(options)?;
     let record = if options.callgrind {
         let measured = callgrind::measure(&plan)?;

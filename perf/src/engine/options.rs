@@ -1,5 +1,7 @@
 //! `perf engine`'s options: what was typed, then what it means.
 
+use std::path::PathBuf;
+
 use clap::{Args, ValueEnum};
 
 use crate::Error;
@@ -111,9 +113,37 @@ pub struct Options {
     /// Pages under the flow tables.
     #[arg(long, value_enum, default_value = "small")]
     pub table_pages: TablePages,
+    /// Let the clock that flows see stand still, so that two runs do the same, instruction by instruction.
+    #[arg(long)]
+    pub still: bool,
     /// Count instructions by valgrind instead of measuring time; in memory.
     #[arg(long)]
     pub callgrind: bool,
+    /// With `--callgrind`: count the gate's scenarios and fail where one needs more than recorded.
+    #[arg(long, requires = "callgrind", conflicts_with = "update")]
+    pub check: bool,
+    /// With `--callgrind`: count the gate's scenarios and record them.
+    #[arg(long, requires = "callgrind", requires = "reason")]
+    pub update: bool,
+    /// Why the record is updated; kept in it.
+    #[arg(long, requires = "update")]
+    pub reason: Option<String>,
+    /// The gate's record.
+    #[arg(long, default_value = "perf/records/instructions.json")]
+    pub record: PathBuf,
+}
+
+impl Default for Options {
+    /// What is meant when nothing is typed.
+    fn default() -> Self {
+        #[derive(clap::Parser)]
+        struct Nothing {
+            #[command(flatten)]
+            options: Options,
+        }
+        let Nothing { options } = clap::Parser::parse_from(["perf engine"]);
+        options
+    }
 }
 
 /// What it means.
@@ -159,6 +189,8 @@ pub struct Plan {
     pub huge_pages: u64,
     /// See [`Options::table_pages`].
     pub table_pages: TablePages,
+    /// See [`Options::still`].
+    pub still: bool,
 }
 
 /// Flows to an endpoint, at most: so few of its 61,744 SNAT ports that one is found at once.
@@ -246,6 +278,7 @@ impl Plan {
             floors: options.floors,
             huge_pages: options.huge_pages,
             table_pages: options.table_pages,
+            still: options.still,
         })
     }
 

@@ -175,7 +175,9 @@ where
                 flush(pipeline, done);
             },
         );
-        self.measured += elapsed;
+        if !self.plan.still {
+            self.measured += elapsed;
+        }
         let mut fates = self.fates();
         fates.hits -= before.hits;
         fates.created -= before.created;
