@@ -17,6 +17,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_dev_(info_get|rx_offload_name|socket_id|start|stop|tx_offload_name)",
     "rte_eth_(macaddr_get|promiscuous_(enable|disable)|stats_get)",
     "rte_eth_[rt]x_queue_setup",
+    "rte_hash_(add_key|create|free|lookup_bulk)",
     "rte_mempool_avail_count",
     "rte_pktmbuf_(free_bulk|pool_create_by_ops)",
     "rte_strerror",
@@ -93,10 +94,10 @@ fn generate_bindings(include_paths: &[PathBuf]) -> Result<(), String> {
         .layout_tests(true)
         // Mirrored by hand in src/lib.rs: from 24.11 its fields hide in anonymous unions.
         .blocklist_type("rte_mbuf(__bindgen.*)?")
-        .opaque_type("rte_(mempool|device)")
+        .opaque_type("rte_(mempool|device|hash)")
         // Packed and aligned at once, which Rust cannot express; nothing used contains them.
         .opaque_type("rte_arp_ipv4|rte_arp_hdr|rte_l2tpv2_combined_msg_hdr|rte_gtp_psc_.*")
-        .allowlist_var("RTE_(MAX_ETHPORTS|MAX_LCORE|PKTMBUF_HEADROOM)|shim_.*");
+        .allowlist_var("RTE_(HASH_LOOKUP_BULK_MAX|MAX_ETHPORTS|MAX_LCORE|PKTMBUF_HEADROOM)|shim_.*");
     for function in FUNCTIONS {
         bindings = bindings.allowlist_function(function);
     }

@@ -7,8 +7,9 @@ use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
-use hugepages::layout::Geometry;
+use hugepages::layout::{Geometry, Layout};
 use hugepages::region::Family;
 use hugepages::{Line, Region, Slab, TagLine};
 
@@ -37,6 +38,29 @@ impl TablePages {
             Self::Small => "small",
             Self::Transparent => "transparent",
             Self::Huge => "huge",
+        }
+    }
+}
+
+/// How many huge pages to reserve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HugePages {
+    /// As many as what is measured needs.
+    Auto,
+    /// So many; 0 for none.
+    Count(u64),
+}
+
+impl FromStr for HugePages {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            count => count
+                .parse()
+                .map(Self::Count)
+                .map_err(|_| "it is a number or auto"),
         }
     }
 }
@@ -164,21 +188,7 @@ impl TableMemory {
         family: Family,
         flows: usize,
     ) -> Result<(Slab<TagLine>, Slab<Line>), Error> {
-        let flows = u32::try_from(flows.max(16)).unwrap_or(u32::MAX);
-        let (flows, flows_v6) = match family {
-            Family::V4 => (flows, 16),
-            Family::V6 => (16, flows),
-        };
-        let geometry = Geometry {
-            workers: 1,
-            command_records: 64,
-            reply_records: 64,
-            journal_records: 64,
-            service_slots: 8,
-            links: 0,
-            flows,
-            flows_v6,
-        };
+        let geometry = geometry(family, flows);
         self.made += 1;
         let path = self.directory.join(format!("table{}", self.made));
         let (region, _) = Region::create(&path, &geometry)
@@ -186,6 +196,31 @@ impl TableMemory {
         // The mapping keeps the memory; the name is of no use to anybody.
         let _ = fs::remove_file(&path);
         Ok((region.flow_buckets(family), region.flow_entries(family)))
+    }
+}
+
+/// Huge pages that a table for `flows` flows takes.
+#[must_use]
+pub fn table_pages(family: Family, flows: usize) -> u64 {
+    Layout::new(&geometry(family, flows)).map_or(0, |layout| (layout.total() >> 21) as u64)
+}
+
+/// A region with hardly anything but this table.
+fn geometry(family: Family, flows: usize) -> Geometry {
+    let flows = u32::try_from(flows.max(16)).unwrap_or(u32::MAX);
+    let (flows, flows_v6) = match family {
+        Family::V4 => (flows, 16),
+        Family::V6 => (16, flows),
+    };
+    Geometry {
+        workers: 1,
+        command_records: 64,
+        reply_records: 64,
+        journal_records: 64,
+        service_slots: 8,
+        links: 0,
+        flows,
+        flows_v6,
     }
 }
 

@@ -39,6 +39,16 @@ pub enum Error {
         /// `rte_errno`.
         errno: Errno,
     },
+    /// `rte_hash_create` failed.
+    #[error("no hash table {name} of {entries} entries: {errno}")]
+    Hash {
+        /// Name of the table.
+        name: String,
+        /// Entries asked for.
+        entries: u32,
+        /// `rte_errno`.
+        errno: Errno,
+    },
     /// The device stands for a kernel interface that is not there.
     #[error("{device}: interface {interface} does not exist")]
     NoInterface {

@@ -32,6 +32,15 @@ pub enum Crew {
 pub type Job<T> = Box<dyn FnOnce() -> Result<T, Error> + Send>;
 
 impl Crew {
+    /// DPDK, if it runs.
+    #[must_use]
+    pub const fn eal(&self) -> Option<&Eal> {
+        match self {
+            Self::Lcores(eal) => Some(eal),
+            Self::Threads(_) => None,
+        }
+    }
+
     /// Runs the jobs at once, one worker each, and returns what they return, in order.
     ///
     /// # Errors
@@ -85,7 +94,14 @@ pub fn cpus_for(workers: usize) -> Vec<usize> {
     chosen.into_iter().cycle().take(workers).collect()
 }
 
-/// Starts DPDK with a net_ring and frames for each of the workers.
+/// MiB of DPDK's memory for this many buffers of each worker and `more` bytes.
+#[must_use]
+pub fn packet_memory(workers: usize, mbufs: usize, huge_pages: bool, more: usize) -> usize {
+    let count = mbufs * workers + SPARE_MBUFS;
+    (count * MBUF_BYTES[usize::from(huge_pages)] + more) / (1 << 20) + OTHER_MEMORY
+}
+
+/// Starts DPDK with a net_ring and frames for each of the workers, and room for `more` bytes.
 ///
 /// # Errors
 ///
@@ -94,9 +110,10 @@ pub fn dpdk_seats(
     cpus: &[usize],
     mbufs: usize,
     huge_pages: bool,
+    more: usize,
 ) -> Result<(Crew, Vec<DpdkSeat>), Error> {
     let count = mbufs * cpus.len() + SPARE_MBUFS;
-    let memory_mb = count * MBUF_BYTES[usize::from(huge_pages)] / (1 << 20) + OTHER_MEMORY;
+    let memory_mb = packet_memory(cpus.len(), mbufs, huge_pages, more);
     let plan = |id, cpu: usize| LcorePlan {
         id,
         cpu: u16::try_from(cpu).ok(),

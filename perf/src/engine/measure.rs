@@ -5,27 +5,20 @@ use std::time::{Duration, Instant};
 
 use packet::{Link, Pool};
 
+use super::floors::{Figures, Floors};
 use super::flows::{FlowSet, Tabled};
-use super::gateway::{Gateway, HASH_SEEDS};
-use super::options::{Plan, Scenario};
+use super::gateway::Gateway;
+use super::options::Plan;
 use super::worker::Worker;
 use crate::Error;
-use crate::bench::crew::Job;
-use crate::bench::random::Random;
-use crate::bench::{Crew, Gate, Seat, round};
-use crate::floors::nat::FixedNat;
-use crate::floors::reads;
-use crate::floors::staged::StagedNat;
+use crate::bench::crew::{Job, cpus_for};
+use crate::bench::{Crew, Gate, Seat};
 use crate::pages::TableMemory;
 use crate::record::Fates;
 use crate::stats::median;
-use hugepages::region::Family as RegionFamily;
 
 /// Rounds before any that counts: they fill caches and train the branch predictor.
 pub(super) const WARM_UP: usize = 3;
-
-/// Rounds of each floor in a repeat.
-const FLOOR_ROUNDS: usize = 9;
 
 /// Results, nanoseconds.
 #[derive(Debug)]
@@ -35,7 +28,7 @@ pub(super) struct Measured {
     /// Of each repeat the median of its rounds.
     pub(super) repeats: Vec<f64>,
     /// The same for each floor.
-    pub(super) floors: Vec<(&'static str, Vec<f64>)>,
+    pub(super) floors: Figures,
     /// Instructions a packet.
     pub(super) instructions: Option<f64>,
     /// Of all frames timed.
@@ -46,7 +39,7 @@ pub(super) struct Measured {
 struct Seen {
     /// For each repeat the rounds' nanoseconds.
     repeats: Vec<Vec<f64>>,
-    floors: Vec<(&'static str, Vec<f64>)>,
+    floors: Figures,
     fates: Fates,
 }
 
@@ -69,7 +62,13 @@ where
     let gate = Arc::new(Gate::new(plan.workers));
     let mut floors = None;
     if plan.floors {
-        floors = Some(Floors::new(plan, &flows, memory)?);
+        floors = Some(Floors::new(
+            plan,
+            &flows,
+            memory,
+            crew.eal(),
+            cpus_for(1)[0],
+        )?);
     }
     let mut jobs: Vec<Job<Seen>> = Vec::new();
     for (number, seat) in seats.into_iter().enumerate() {
@@ -151,7 +150,7 @@ where
         }
     }
     if let Some(floors) = floors {
-        seen.floors = floors.figures;
+        seen.floors = floors.figures();
     }
     Ok(seen)
 }
@@ -183,121 +182,4 @@ impl Rounds {
             None => done < 3 || elapsed < self.time,
         }
     }
-}
-
-/// The floors of a run and what they came to.
-struct Floors<F: Tabled> {
-    fixed: FixedNat<F>,
-    staged: Option<StagedNat<F>>,
-    random: Random,
-    figures: Vec<(&'static str, Vec<f64>)>,
-}
-
-impl<F: Tabled> Floors<F> {
-    fn new(plan: &Plan, flows: &FlowSet<F>, memory: &mut TableMemory) -> Result<Self, Error> {
-        let family = if F::LINES == 1 {
-            RegionFamily::V4
-        } else {
-            RegionFamily::V6
-        };
-        let (buckets, entries) = memory.table(family, plan.capacity)?;
-        let staged = StagedNat::new(buckets, entries, HASH_SEEDS);
-        let mut first = (F::Key::default(), F::Key::default());
-        // A full table has no room here for what lies in alternate buckets there.
-        let room = plan.capacity + plan.capacity / 2;
-        for (number, reply) in flows.numbers.iter().zip(&flows.replies).take(room) {
-            let forward = flows.cluster.tuple::<F>((*number).into());
-            staged.insert(&forward, &F::reverse(reply), 0x0200_0000_0201);
-            staged.insert(reply, &F::reverse(&forward), 0x0200_0000_0101);
-            first = (forward, F::reverse(reply));
-        }
-        Ok(Self {
-            fixed: FixedNat::new(&first.0, &first.1),
-            staged: (plan.scenario == Scenario::Established).then_some(staged),
-            random: Random::new(plan.seed, u64::MAX),
-            figures: Vec::new(),
-        })
-    }
-
-    fn repeat<L, P>(&mut self, worker: &mut Worker<F, L, P>) -> Result<(), Error>
-    where
-        L: Link,
-        P: Pool<Buffer = L::Buffer>,
-    {
-        let bare = rounds_of(worker, |worker| {
-            round(
-                &mut worker.seat.link,
-                &mut worker.bursts,
-                |_, burst, done| {
-                    done.extend(burst.drain(..));
-                },
-            )
-        })?;
-        self.add("rx_tx", bare);
-        let fixed = &self.fixed;
-        let nat = rounds_of(worker, |worker| {
-            round(
-                &mut worker.seat.link,
-                &mut worker.bursts,
-                |_, burst, done| {
-                    fixed.work(burst, done);
-                },
-            )
-        })?;
-        self.add("nat", nat);
-        let Some(staged) = &mut self.staged else {
-            return Ok(());
-        };
-        let nat = rounds_of(worker, |worker| {
-            round(
-                &mut worker.seat.link,
-                &mut worker.bursts,
-                |_, burst, done| {
-                    staged.work(burst, done);
-                },
-            )
-        })?;
-        if staged.misses > 0 {
-            return Err(Error::Run(format!(
-                "the floor staged_nat missed {} frames",
-                staged.misses
-            )));
-        }
-        let batched = reads::batched(staged.lines(), 1 << 20, &mut self.random);
-        let alone = reads::alone(staged.lines(), 1 << 18, &mut self.random);
-        self.add("staged_nat", nat);
-        self.add("random_read", batched);
-        self.add("random_read_alone", alone);
-        Ok(())
-    }
-
-    fn add(&mut self, name: &'static str, nanos: f64) {
-        match self.figures.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, figures)) => figures.push(nanos),
-            None => self.figures.push((name, vec![nanos])),
-        }
-    }
-}
-
-/// Median nanoseconds a frame of some rounds.
-fn rounds_of<F, L, P>(
-    worker: &mut Worker<F, L, P>,
-    mut timed: impl FnMut(&mut Worker<F, L, P>) -> Duration,
-) -> Result<f64, Error>
-where
-    F: Tabled,
-    L: Link,
-    P: Pool<Buffer = L::Buffer>,
-{
-    let mut times = Vec::new();
-    for number in 0..WARM_UP + FLOOR_ROUNDS {
-        worker.prepare()?;
-        worker.skip();
-        let frames = worker.frames() as f64;
-        let elapsed = timed(worker);
-        if number >= WARM_UP {
-            times.push(elapsed.as_nanos() as f64 / frames);
-        }
-    }
-    Ok(median(&times))
 }

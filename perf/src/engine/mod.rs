@@ -6,6 +6,7 @@
 
 mod callgrind;
 pub mod cluster;
+mod floors;
 pub mod flows;
 mod gate;
 pub mod gateway;
@@ -17,6 +18,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use engine::family::{V4, V6};
+use hugepages::region::Family as RegionFamily;
 use packet::memory::HeapBuffer;
 
 use self::cluster::Cluster;
@@ -26,12 +28,12 @@ use self::measure::Measured;
 pub use self::options::Options;
 use self::options::{Flood, LinkKind, Plan, Scenario};
 use crate::Error;
-use crate::bench::crew::{cpus_for, dpdk_seats};
+use crate::bench::crew::{cpus_for, dpdk_seats, packet_memory};
 use crate::bench::link::memory_seat;
 use crate::bench::{Crew, Seat};
 use crate::floors::testpmd;
 use crate::host::{Host, LoadSince};
-use crate::pages::{Reserved, TableMemory, TablePages, ensure_transparent};
+use crate::pages::{HugePages, Reserved, TableMemory, TablePages, ensure_transparent, table_pages};
 use crate::priority::Raised;
 use crate::record::{Fates, Record};
 use crate::stats::Summary;
@@ -70,8 +72,9 @@ pub fn run(options: &Options) -> Result<(), Error> {
 
 fn time(plan: &Plan) -> Result<Record, Error> {
     let reserved = match plan.huge_pages {
-        0 => None,
-        count => Some(Reserved::new(count)?),
+        HugePages::Count(0) => None,
+        HugePages::Count(count) => Some(Reserved::new(count)?),
+        HugePages::Auto => Some(Reserved::new(huge_pages(plan))?),
     };
     let _priority = Raised::now();
     let directory = reserved
@@ -80,9 +83,14 @@ fn time(plan: &Plan) -> Result<Record, Error> {
     let memory = TableMemory::new(plan.table_pages, directory);
     let since = LoadSince::now();
     let cpus = cpus_for(plan.workers);
-    let mut measured = match plan.link {
+    let measured = match plan.link {
         LinkKind::Ring => {
-            let (crew, seats) = dpdk_seats(&cpus, plan.mbufs, reserved.is_some())?;
+            let (crew, seats) = dpdk_seats(
+                &cpus,
+                plan.mbufs,
+                reserved.is_some(),
+                floors::packet_memory(plan),
+            )?;
             of_family(plan, memory, &crew, seats)?
         }
         LinkKind::Memory => {
@@ -91,19 +99,28 @@ fn time(plan: &Plan) -> Result<Record, Error> {
             of_family(plan, memory, &crew, seats)?
         }
     };
-    if plan.floors {
-        for (name, mode) in [("testpmd_5tswap", "5tswap"), ("testpmd_csum", "csum")] {
-            progress(&format!("testpmd {mode}"));
-            let figures = (0..plan.repeat.min(3))
-                .map(|_| testpmd::measure(mode, cpus[0], plan.frame_size, reserved.is_some()))
-                .collect::<Result<Vec<_>, _>>();
-            match figures {
-                Ok(figures) => measured.floors.push((name, figures)),
-                Err(why) => eprintln!("perf: SKIPPED floor {name}: {why}"),
-            }
-        }
-    }
     Ok(record(plan, measured, since, reserved.is_some()))
+}
+
+/// Huge pages that measuring this takes.
+fn huge_pages(plan: &Plan) -> u64 {
+    let mut pages = 0;
+    if plan.link == LinkKind::Ring {
+        let more = floors::packet_memory(plan);
+        pages += packet_memory(plan.workers, plan.mbufs, true, more) as u64 / 2 + 1;
+    }
+    if plan.floors {
+        pages += testpmd::MEMORY_MB / 2;
+    }
+    if plan.table_pages == TablePages::Huge {
+        let table = match plan.family {
+            4 => table_pages(RegionFamily::V4, plan.capacity),
+            _ => table_pages(RegionFamily::V6, plan.capacity),
+        };
+        // The gateway's own, that of the other family, and the floor's.
+        pages += table + table_pages(RegionFamily::V4, 1) + table * u64::from(plan.floors);
+    }
+    pages
 }
 
 fn of_family<L, P>(

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use crate::Error;
-use crate::pages::TablePages;
+use crate::pages::{HugePages, TablePages};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -107,9 +107,9 @@ pub struct Options {
     /// Print JSON, an object a line.
     #[arg(long)]
     pub json: bool,
-    /// Huge pages of 2 MiB to reserve: for DPDK's buffers, and tables by `--table-pages huge`.
-    #[arg(long, default_value_t = 0)]
-    pub huge_pages: u64,
+    /// Huge pages of 2 MiB to reserve, a number or auto: for DPDK's buffers, and tables by `--table-pages huge`.
+    #[arg(long, default_value = "0")]
+    pub huge_pages: HugePages,
     /// Pages under the flow tables.
     #[arg(long, value_enum, default_value = "small")]
     pub table_pages: TablePages,
@@ -186,7 +186,7 @@ pub struct Plan {
     /// See [`Options::floors`].
     pub floors: bool,
     /// See [`Options::huge_pages`].
-    pub huge_pages: u64,
+    pub huge_pages: HugePages,
     /// See [`Options::table_pages`].
     pub table_pages: TablePages,
     /// See [`Options::still`].
@@ -254,7 +254,7 @@ impl Plan {
             "--frame-size is 60 (74 over IPv6) to 1514",
         )?;
         rule(
-            options.table_pages != TablePages::Huge || options.huge_pages > 0,
+            options.table_pages != TablePages::Huge || options.huge_pages != HugePages::Count(0),
             "--table-pages huge needs --huge-pages",
         )?;
         Ok(Self {
@@ -280,6 +280,12 @@ impl Plan {
             table_pages: options.table_pages,
             still: options.still,
         })
+    }
+
+    /// Whether anything is to lie on reserved huge pages.
+    #[must_use]
+    pub fn on_huge_pages(&self) -> bool {
+        self.huge_pages != HugePages::Count(0)
     }
 
     /// What is special about the scenario, for records.

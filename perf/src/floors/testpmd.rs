@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Bursts of 32 that go round: as many as a net_ring of 1,024 holds.
 const BURSTS: u32 = 31;
 
+/// MiB of memory that it is given.
+pub const MEMORY_MB: u64 = 64;
+
 /// Nanoseconds a packet in forwarding mode `mode` (`5tswap`, `csum`), of frames of `size` bytes.
 ///
 /// # Errors
@@ -25,7 +28,8 @@ pub fn measure(mode: &str, cpu: usize, size: usize, huge_pages: bool) -> Result<
     let forward = format!("--forward-mode={mode}");
     let mut child = Command::new("dpdk-testpmd")
         .args(memory)
-        .args(["-m", "64", "--no-pci", "--no-telemetry", "--vdev=net_ring0"])
+        .args(["-m", &MEMORY_MB.to_string()])
+        .args(["--no-pci", "--no-telemetry", "--vdev=net_ring0"])
         .args([&lcores, "--log-level=error", &prefix])
         .args([
             "--",
@@ -48,11 +52,11 @@ pub fn measure(mode: &str, cpu: usize, size: usize, huge_pages: bool) -> Result<
         }
     };
     say(&format!("start tx_first {BURSTS}"));
-    thread::sleep(Duration::from_millis(700));
+    thread::sleep(Duration::from_millis(500));
     // The rate shown is that since the command was last given.
     for _ in 0..4 {
         say("show port stats 0");
-        thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(300));
     }
     say("stop");
     say("quit");
