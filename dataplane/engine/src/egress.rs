@@ -12,6 +12,7 @@ use crate::counters::{Counters, Total};
 use crate::neighbour::{Neighbours, Solicitation, Word};
 use crate::reason::Reason;
 use crate::topology::{LinkConfig, Topology};
+use crate::ways::Ways;
 
 /// Frames that one turn can leave for a link: a burst, and what was parked or started besides.
 pub const OUTPUT: usize = 64;
@@ -31,48 +32,9 @@ const PARKED_SECONDS: u32 = 3;
 /// The way out of a worker.
 #[derive(Debug)]
 pub(crate) struct Egress<B: Buffer> {
-    pub(crate) ways: [Way; 16],
+    pub(crate) ways: Ways,
     pub(crate) outputs: Vec<Output<B>>,
     parked: Vec<Parked<B>>,
-}
-
-/// What a plain frame that leaves by a link must know of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Way {
-    /// First two bytes of the link's MAC address, as a frame's bytes 6–7 in a little-endian word.
-    first: u64,
-    /// The other four.
-    rest: u32,
-    /// Longest frame that certainly fits the link's MTU; 0 if the link has a VLAN, so that no plain
-    /// frame fits.
-    pub(crate) longest: u32,
-}
-
-impl Way {
-    const NONE: Self = Self {
-        first: 0,
-        rest: 0,
-        longest: 0,
-    };
-
-    fn new(link: &LinkConfig) -> Self {
-        let [a, b, c, d, e, f] = link.mac;
-        let longest = u32::from(link.mtu) + ETHERNET_HEADER as u32;
-        Self {
-            first: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
-            rest: u32::from_le_bytes([c, d, e, f]),
-            longest: link.vlan.map_or(longest, |_| 0),
-        }
-    }
-
-    /// Writes the MAC addresses of a frame; `destination` as [`Word::mac_word`] has it.
-    #[inline(always)]
-    pub(crate) fn set_addresses(&self, bytes: &mut [u8], destination: u64) {
-        if let Some(header) = bytes.first_chunk_mut::<12>() {
-            header[..8].copy_from_slice(&(destination | self.first).to_le_bytes());
-            header[8..].copy_from_slice(&self.rest.to_le_bytes());
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -86,7 +48,7 @@ struct Parked<B> {
 impl<B: Buffer> Egress<B> {
     pub(crate) fn new(links: &[LinkConfig]) -> Self {
         Self {
-            ways: std::array::from_fn(|at| links.get(at).map_or(Way::NONE, Way::new)),
+            ways: Ways::default(),
             outputs: links.iter().map(|_| ArrayVec::new()).collect(),
             parked: Vec::with_capacity(MAX_PARKED),
         }

@@ -33,7 +33,9 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
 
     /// The tuple of a parsed frame whose transport has ports.
     fn key(bytes: &[u8], parsed: &Parsed) -> Self::Key;
-    /// Keyed hash of a tuple.
+    /// The tuple turned round, see [`Turned`]; its own inverse.
+    fn turn(key: Self::Key) -> Self::Key;
+    /// Keyed hash of a tuple's words.
     fn hash(seeds: [u64; 2], key: &Self::Key) -> u64;
     /// A tuple from its parts.
     fn join(addresses: Self::Addresses, ports: Ports, protocol: u8) -> Self::Key;
@@ -50,10 +52,12 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     /// Rewrites a frame.
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
     /// The tuple of a plain frame; see [`packet::plain`].
-    fn plain_key(bytes: &[u8]) -> Option<Self::Key>;
+    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>>;
     /// Rewrites a plain frame; returns its TCP flags.
     fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
-    /// A translation as an entry stores it: addresses; ports and deltas.
+    /// Addresses and ports of a translation.
+    fn parts(translation: &Self::Translation) -> (Self::Addresses, Ports);
+    /// A translation as an entry stores it, in the frame's byte order: addresses; ports and deltas.
     fn store(translation: &Self::Translation) -> (Self::Addresses, u64);
     /// The inverse of [`Family::store`].
     fn load(addresses: Self::Addresses, ports_and_deltas: u64) -> Self::Translation;
@@ -88,6 +92,32 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     }
 }
 
+/// A tuple as the flow table holds it: addresses and ports in the byte order of the frame, so that
+/// nothing has to be turned round for each frame that is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turned<F: Family>(pub(crate) F::Key);
+
+impl<F: Family> Turned<F> {
+    /// From the tuple.
+    #[inline(always)]
+    pub(crate) fn new(key: &F::Key) -> Self {
+        Self(F::turn(*key))
+    }
+
+    /// The tuple.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> F::Key {
+        F::turn(self.0)
+    }
+}
+
+/// No tuple: that of no frame, and never in the table.
+impl<F: Family> Default for Turned<F> {
+    fn default() -> Self {
+        Self(F::Key::default())
+    }
+}
+
 /// IPv4.
 #[derive(Debug, Clone, Copy)]
 pub struct V4;
@@ -108,16 +138,24 @@ pub(crate) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 #[inline(always)]
 const fn pack_word(ports: Ports, header: Delta, transport: Delta) -> u64 {
-    ((ports as u64) << 32) | ((header.bits() as u64) << 16) | transport.bits() as u64
+    ((ports.to_be() as u64) << 32)
+        | ((header.bits().to_be() as u64) << 16)
+        | transport.bits().to_be() as u64
 }
 
 #[inline(always)]
 const fn ports_of(word: u64) -> (Ports, Delta, Delta) {
     (
-        (word >> 32) as u32,
-        Delta::from_bits((word >> 16) as u16),
-        Delta::from_bits(word as u16),
+        u32::from_be((word >> 32) as u32),
+        Delta::from_bits(u16::from_be((word >> 16) as u16)),
+        Delta::from_bits(u16::from_be(word as u16)),
     )
+}
+
+/// The last word of a tuple: the protocol stays where it is.
+#[inline(always)]
+const fn turn_ports(word: u64) -> u64 {
+    (((word >> 32) as u32).to_be() as u64) << 32 | word & 0xffff_ffff
 }
 
 impl Family for V4 {
@@ -132,6 +170,11 @@ impl Family for V4 {
     #[inline(always)]
     fn key(bytes: &[u8], parsed: &Parsed) -> [u64; 2] {
         words4(bytes, parsed)
+    }
+
+    #[inline(always)]
+    fn turn(key: [u64; 2]) -> [u64; 2] {
+        [key[0].to_be(), turn_ports(key[1])]
     }
 
     #[inline(always)]
@@ -182,8 +225,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8]) -> Option<Self::Key> {
-        plain::key4(bytes)
+    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>> {
+        plain::key4(bytes).map(|key| Turned::new(&key))
     }
 
     #[inline(always)]
@@ -192,16 +235,21 @@ impl Family for V4 {
     }
 
     #[inline(always)]
+    fn parts(translation: &Translation<1>) -> ([u64; 1], Ports) {
+        (translation.addresses, translation.ports)
+    }
+
+    #[inline(always)]
     fn store(translation: &Translation<1>) -> ([u64; 1], u64) {
         let word = pack_word(translation.ports, translation.header, translation.transport);
-        (translation.addresses, word)
+        (translation.addresses.map(u64::to_be), word)
     }
 
     #[inline(always)]
     fn load(addresses: [u64; 1], word: u64) -> Translation<1> {
         let (ports, header, transport) = ports_of(word);
         Translation {
-            addresses,
+            addresses: addresses.map(u64::from_be),
             ports,
             header,
             transport,
@@ -221,6 +269,12 @@ impl Family for V6 {
     #[inline(always)]
     fn key(bytes: &[u8], parsed: &Parsed) -> [u64; 5] {
         words6(bytes, parsed)
+    }
+
+    #[inline(always)]
+    fn turn(key: [u64; 5]) -> [u64; 5] {
+        let [a, b, c, d, last] = key;
+        [a.to_be(), b.to_be(), c.to_be(), d.to_be(), turn_ports(last)]
     }
 
     #[inline(always)]
@@ -283,8 +337,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8]) -> Option<Self::Key> {
-        plain::key6(bytes)
+    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>> {
+        plain::key6(bytes).map(|key| Turned::new(&key))
     }
 
     #[inline(always)]
@@ -293,16 +347,21 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn parts(translation: &Translation<4>) -> ([u64; 4], Ports) {
+        (translation.addresses, translation.ports)
+    }
+
+    #[inline(always)]
     fn store(translation: &Translation<4>) -> ([u64; 4], u64) {
         let word = pack_word(translation.ports, translation.header, translation.transport);
-        (translation.addresses, word)
+        (translation.addresses.map(u64::to_be), word)
     }
 
     #[inline(always)]
     fn load(addresses: [u64; 4], word: u64) -> Translation<4> {
         let (ports, header, transport) = ports_of(word);
         Translation {
-            addresses,
+            addresses: addresses.map(u64::from_be),
             ports,
             header,
             transport,

@@ -3,7 +3,7 @@
 use packet::BURST;
 use packet::parse::Parsed;
 
-use crate::family::{Family, V4, V6};
+use crate::family::{Family, Turned, V4, V6};
 use crate::flow::{FlowTable, Place};
 use crate::reason::Reason;
 use crate::shared::Shared;
@@ -58,10 +58,11 @@ pub(crate) enum Lane {
     Unknown,
 }
 
-/// A plain frame between stages.
+/// A plain frame between stages. The default stands for all others: it is looked up like a plain one, which
+/// costs less than to ask, and not found.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quick<F: Family> {
-    pub(crate) key: F::Key,
+    pub(crate) key: Turned<F>,
     /// Bucket, then entry.
     pub(crate) index: u32,
     pub(crate) tag: u32,
@@ -90,7 +91,7 @@ impl<F: Family> Default for Work<F> {
 impl<F: Family> Default for Quick<F> {
     fn default() -> Self {
         Self {
-            key: F::Key::default(),
+            key: Turned::default(),
             index: 0,
             tag: 0,
         }
@@ -102,8 +103,8 @@ impl<F: Family> Quick<F> {
     pub(crate) fn work(&self, table: &FlowTable<F>, parsed: Parsed) -> Work<F> {
         Work {
             parsed,
-            key: self.key,
-            place: table.place(&self.key),
+            key: self.key.key(),
+            place: table.place_of(&self.key),
             candidate: self.index,
         }
     }

@@ -37,6 +37,7 @@ pub mod snapshot;
 mod snat;
 pub mod sweep;
 pub mod topology;
+mod ways;
 
 pub use pipeline::{Now, Pipeline};
 pub use reason::Reason;

@@ -23,6 +23,7 @@
 //! costs a slot and nothing else.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use hugepages::sync::{AtomicU64, Ordering};
 use hugepages::{Line, Slab};
@@ -58,6 +59,8 @@ const REUSE_AFTER: u32 = 30;
 #[derive(Debug, Clone)]
 pub struct Neighbours {
     lines: Slab<Line>,
+    /// Counts the MAC addresses that were replaced or given up; see [`Neighbours::changes`].
+    changes: Arc<AtomicU64>,
 }
 
 /// What an established frame needs of its next hop.
@@ -72,18 +75,6 @@ impl Word {
         let [a, b, c, d, e, f, _, _] = self.0.to_be_bytes();
         if self.0 & STATE == REACHABLE {
             Some([a, b, c, d, e, f])
-        } else {
-            None
-        }
-    }
-
-    /// MAC address as the low 48 bits of a little-endian word, as a frame holds it, if the neighbour
-    /// is resolved.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) const fn mac_word(self) -> Option<u64> {
-        if self.0 & STATE == REACHABLE {
-            Some(self.0.swap_bytes() & 0xffff_ffff_ffff)
         } else {
             None
         }
@@ -119,7 +110,24 @@ impl Neighbours {
     /// A table in these lines (zero, or taken over).
     #[must_use]
     pub fn new(lines: Slab<Line>) -> Self {
-        Self { lines }
+        Self {
+            lines,
+            changes: Arc::default(),
+        }
+    }
+
+    /// Counts how often a MAC address that had been told was replaced or given up. While it stays the
+    /// same, every resolved [`Word`] read since holds: what workers may keep of neighbours.
+    #[must_use]
+    #[inline(always)]
+    pub fn changes(&self) -> u64 {
+        // Acquire meets the Release in `changed`: a word read from now on is at least as new.
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// Release meets the Acquire in `changes`: the new word comes before.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
     }
 
     /// The first word of neighbour `index`.
@@ -172,6 +180,9 @@ impl Neighbours {
                 || line.0[0]
                     .compare_exchange(old, new, Ordering::Release, Ordering::Relaxed)
                     .is_ok();
+            if learned && old & STATE == REACHABLE && new != old {
+                self.changed();
+            }
             if learned {
                 line.0[4].store(
                     u64::from(second) << 32 | u64::from(second.wrapping_sub(1)),
@@ -230,12 +241,15 @@ impl Neighbours {
             let idle = second.saturating_sub(confirmed);
             if idle > FORGET_AFTER {
                 // A failed exchange means somebody has just heard of it: then it stays.
-                let _ = line.0[0].compare_exchange(
+                let given_up = line.0[0].compare_exchange(
                     word,
                     word & !STATE | INCOMPLETE,
                     Ordering::Release,
                     Ordering::Relaxed,
                 );
+                if given_up.is_ok() {
+                    self.changed();
+                }
             } else if idle > REPROBE_AFTER
                 && let Some(mut solicitation) = self.solicit(index, second)
             {
@@ -282,6 +296,7 @@ impl Neighbours {
             store_state(&line.0[0], generation << 4 | FREE);
             line.0[4].store(0, Ordering::Relaxed);
         }
+        self.changed();
     }
 
     /// Number of slots.

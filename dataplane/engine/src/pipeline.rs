@@ -111,6 +111,8 @@ impl<B: Buffer> Pipeline<B> {
         observer: &mut O,
     ) {
         self.snapshots.refresh();
+        let routes = self.snapshots.get().route_generation;
+        self.egress.ways.refresh(&self.shared.neighbours, routes);
         for frame in burst.iter() {
             intrinsics::prefetch(frame.bytes());
         }
@@ -119,11 +121,11 @@ impl<B: Buffer> Pipeline<B> {
             self.classify_unusual(input, burst);
             self.match_unusual(burst.len());
         }
-        let mut hits = self.carry_plain::<V4, O>(now, burst, observer);
+        self.carry_plain::<V4, O>(now, burst, observer);
         if left > 0 {
-            hits += self.carry_plain::<V6, O>(now, burst, observer);
+            self.carry_plain::<V6, O>(now, burst, observer);
         }
-        hits += self.put_out(now, input, burst, pool, observer);
+        let hits = self.put_out(now, input, burst, pool, observer);
         self.counters.add(Total::Hits, hits);
         if self.egress.has_parked() {
             self.unpark(now, pool);
@@ -277,7 +279,7 @@ impl<B: Buffer> Pipeline<B> {
     }
 
     /// Stage 5: puts frames into the outputs of their links, the unusual ones on their ways.
-    /// Returns the number of these that were hits.
+    /// Returns the number of hits.
     #[inline(always)]
     fn put_out<P: Pool<Buffer = B>, O: Observe>(
         &mut self,
@@ -293,15 +295,19 @@ impl<B: Buffer> Pipeline<B> {
             && let Some(output) = self.egress.outputs.get_mut(usize::from(first))
             && output.remaining_capacity() >= burst.len()
         {
-            output.extend(burst.drain(..));
-            return 0;
+            let count = burst.len() as u64;
+            intrinsics::move_all(burst, output);
+            return count;
         }
         let mut hits = 0;
         for (at, frame) in burst.drain(..).enumerate() {
             let link = self.scratch.links[at];
             if link == UNUSUAL {
                 hits += self.carry_unusual(now, input, at, frame, pool, observer);
-            } else if let Err(reason) = self.egress.push(usize::from(link), frame) {
+                continue;
+            }
+            hits += 1;
+            if let Err(reason) = self.egress.push(usize::from(link), frame) {
                 self.counters.drop(reason);
                 observer.dropped(reason);
             }
@@ -421,6 +427,7 @@ impl<B: Buffer> Pipeline<B> {
         let Some(link) = self.shared.topology.links.get(usize::from(word.link())) else {
             return self.drop_frame(input, frame, Reason::NoRoute, observer);
         };
+        self.egress.ways.keep(hop, word, link);
         if parsed.end - parsed.l3 > link.mtu {
             self.too_big(now, input, frame, parsed, link.mtu, observer);
             return;
@@ -490,8 +497,8 @@ impl<B: Buffer> Pipeline<B> {
         if !O::WATCHES {
             return;
         }
-        let (addresses, ports) = F::store(&hit.translation);
-        let to = F::join(addresses, (ports >> 32) as u32, work.parsed.protocol);
+        let (addresses, ports) = F::parts(&hit.translation);
+        let to = F::join(addresses, ports, work.parsed.protocol);
         observer.translated(&F::tuple(&work.key), &F::tuple(&to), false);
     }
 
@@ -518,7 +525,7 @@ impl<B: Buffer> Pipeline<B> {
     /// Finds a flow's next hop anew: routes or the neighbour's slot have changed since.
     #[cold]
     fn reroute<F: Tabled>(&mut self, now: Now, hit: &Hit<F>) -> Result<(Hop, Word), Reason> {
-        let (addresses, _) = F::store(&hit.translation);
+        let (addresses, _) = F::parts(&hit.translation);
         let (_, destination) = F::unpack(&addresses);
         let (hop, word) = self.next_hop(now, destination, hit.hop.service())?;
         F::table(&self.shared).set_hop(hit.index, hit.hop, hop);

@@ -62,9 +62,9 @@ impl<B: Buffer> Pipeline<B> {
         if parsed.ttl <= 1 {
             return Err((frame, Some(Reason::TtlExpired)));
         }
-        let (words, ports) = F::store(&hit.translation);
+        let (words, ports) = F::parts(&hit.translation);
         let (_, _, protocol) = F::split(&key);
-        let answer = F::join(words, (ports >> 32) as u32, protocol);
+        let answer = F::join(words, ports, protocol);
         let answer_tuple = F::tuple(&answer);
         let outer = (answer_tuple.source, answer_tuple.destination);
         let becomes = F::tuple(&F::reverse(&answer));

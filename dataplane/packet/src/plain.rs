@@ -20,26 +20,33 @@ pub const HEAD6: usize = 74;
 const L4_OF_4: usize = 34;
 const L4_OF_6: usize = 54;
 
+/// Fragmentation and protocol of a whole datagram, where [`key4`]'s word has them.
+const WHOLE_TCP: u64 = (TCP as u64) << 56;
+const WHOLE_UDP: u64 = (UDP as u64) << 56;
+
 /// The tuple of a plain IPv4 frame; `None` if it is not one.
 #[must_use]
 #[inline(always)]
 pub fn key4(bytes: &[u8]) -> Option<Words4> {
     let head = bytes.first_chunk::<HEAD4>()?;
     // EtherType, version, header length; any type of service.
-    if be32(head, 12) & 0xffff_ff00 != 0x0800_4500 {
+    if le32(head, 12) & 0x00ff_ffff != 0x0045_0008 {
         return None;
     }
-    let total = usize::from(be16(head, 16));
+    // From its first byte on: total length (2), identification (2), fragmentation (2), TTL, protocol.
+    let word = le64(head, 16);
+    let total = usize::from((word as u16).swap_bytes());
+    if word & 0x00fe_0000_0000_0000 == 0 || total > bytes.len() - 14 || !is_header_right(head) {
+        return None;
+    }
     // Of the fragmentation word only "don't fragment" may be set.
-    if ne16(head, 20) & 0x3fff_u16.to_be() != 0 || total > bytes.len() - 14 || head[22] <= 1 {
-        return None;
-    }
-    let protocol = head[23];
-    if !is_header_right(head) || !is_plain_segment(head, L4_OF_4, protocol, total, 20) {
-        return None;
-    }
+    let is_segment = match word & 0xff00_ff3f_0000_0000 {
+        WHOLE_TCP => is_plain_tcp(head, L4_OF_4, total, 20),
+        WHOLE_UDP => is_plain_udp(head, L4_OF_4, total, 20),
+        _ => false,
+    };
     let ports = be32(head, L4_OF_4);
-    Some([be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)])
+    is_segment.then(|| [be64(head, 26), u64::from(ports) << 32 | word >> 56])
 }
 
 /// The tuple of a plain IPv6 frame; `None` if it is not one.
@@ -56,7 +63,12 @@ pub fn key6(bytes: &[u8]) -> Option<Words6> {
         return None;
     }
     let protocol = head[20];
-    if !is_plain_segment(head, L4_OF_6, protocol, length, 0) {
+    let is_segment = match protocol {
+        TCP => is_plain_tcp(head, L4_OF_6, length, 0),
+        UDP => is_plain_udp(head, L4_OF_6, length, 0),
+        _ => false,
+    };
+    if !is_segment {
         return None;
     }
     let ports = be32(head, L4_OF_6);
@@ -130,23 +142,21 @@ fn is_header_right(head: &[u8; HEAD4]) -> bool {
     (sum + u64::from(more)).is_multiple_of(0xffff)
 }
 
-/// Whether a TCP or UDP header agrees with the `end` bytes of which `start` come before it, and opens
-/// no connection.
+/// Whether a TCP header agrees with the `end` bytes of which `start` come before it, and opens no
+/// connection.
 #[inline(always)]
-fn is_plain_segment<const N: usize>(
-    head: &[u8; N],
-    l4: usize,
-    protocol: u8,
-    end: usize,
-    start: usize,
-) -> bool {
-    if protocol == TCP {
-        let offset = usize::from(head[l4 + 12] >> 4) * 4;
-        offset >= 20 && start + offset <= end && head[l4 + 13] & SYN == 0
-    } else {
-        let own = usize::from(be16(head, l4 + 4));
-        protocol == UDP && own >= 8 && start + own <= end
-    }
+fn is_plain_tcp<const N: usize>(head: &[u8; N], l4: usize, end: usize, start: usize) -> bool {
+    // Data offset in the high half of the low byte, flags in the high byte.
+    let word = usize::from(u16::from_le_bytes([head[l4 + 12], head[l4 + 13]]));
+    let offset = word >> 2 & 0x3c;
+    offset >= 20 && start + offset <= end && word & usize::from(SYN) << 8 == 0
+}
+
+/// Whether a UDP header agrees with the `end` bytes of which `start` come before it.
+#[inline(always)]
+fn is_plain_udp<const N: usize>(head: &[u8; N], l4: usize, end: usize, start: usize) -> bool {
+    let own = usize::from(be16(head, l4 + 4));
+    own >= 8 && start + own <= end
 }
 
 #[inline(always)]
@@ -171,6 +181,20 @@ fn be32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&head[at..at + 4]);
     u32::from_be_bytes(word)
+}
+
+#[inline(always)]
+fn le32<const N: usize>(head: &[u8; N], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&head[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+#[inline(always)]
+fn le64<const N: usize>(head: &[u8; N], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&head[at..at + 8]);
+    u64::from_le_bytes(word)
 }
 
 #[inline(always)]

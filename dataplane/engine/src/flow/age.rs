@@ -43,7 +43,7 @@ impl<F: Family> FlowTable<F> {
         if content.peer.direction != Direction::Forward || !self.in_range(content.peer.index) {
             return None;
         }
-        let (addresses, ports_word) = F::store(&content.translation);
+        let (addresses, ports) = F::parts(&content.translation);
         let (_, _, protocol) = F::split(&content.key);
         let (forward_second, forward_flags) = activity_parts(content.activity);
         // Should the reply entry have been reused since, the forward one has died too, and a
@@ -52,7 +52,7 @@ impl<F: Family> FlowTable<F> {
         Some(FlowView {
             index,
             forward: content.key,
-            translated: F::join(addresses, (ports_word >> 32) as u32, protocol),
+            translated: F::join(addresses, ports, protocol),
             state: State::of(protocol, forward_flags, reply_flags),
             last_seen: forward_second.max(reply_second),
             service: content.hop.service(),

@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | meta | 0 | 0 | state (2 bits), sequence number |
 //! | activity | 1 | 1 | second last seen (32 bits), TCP flags seen in this direction (8 bits) |
-//! | key | 2–3 | 2–6 | the tuple, [`packet::tuple`] |
+//! | key | 2–3 | 2–6 | the tuple, [`packet::tuple`], [`Turned`] |
 //! | addresses | 4 | 7–10 | source and destination after translation |
 //! | ports | 5 | 11 | ports after translation, checksum deltas |
 //! | hop | 6 | 12 | [`Hop`]: next hop and service |
@@ -26,7 +26,7 @@
 use hugepages::Line;
 use hugepages::sync::{AtomicU64, Ordering, fence};
 
-use crate::family::Family;
+use crate::family::{Family, Turned};
 
 use super::state::RST;
 
@@ -80,13 +80,6 @@ impl Hop {
     #[inline(always)]
     pub const fn neighbour_generation(self) -> u8 {
         (self.0 >> 44) as u8
-    }
-
-    /// Both generations: of the routes from bit 8 on, of the neighbour below.
-    #[must_use]
-    #[inline(always)]
-    pub(crate) const fn generations(self) -> u32 {
-        (self.0 >> 44) as u32
     }
 
     /// Generation of the routes (12 bits).
@@ -205,14 +198,14 @@ impl<'a, F: Family> Entries<'a, F> {
 
     /// Copies the entry out if it is LIVE and its key is `key`.
     #[inline(always)]
-    pub(crate) fn read(&self, index: u32, key: &F::Key) -> Option<Hit<F>> {
+    pub(crate) fn read(&self, index: u32, key: &Turned<F>) -> Option<Hit<F>> {
         // Acquire meets the Release store of LIVE in `fill`: the words read below are at least as new.
         let meta = self.word(index, META).load(Ordering::Acquire);
         if meta & STATE_MASK != LIVE {
             return None;
         }
         let different = (0..F::KEY_WORDS).fold(0, |different, at| {
-            different | (self.word(index, KEY + at).load(Ordering::Relaxed) ^ key.as_ref()[at])
+            different | (self.word(index, KEY + at).load(Ordering::Relaxed) ^ key.0.as_ref()[at])
         });
         if different != 0 {
             return None;
@@ -240,7 +233,7 @@ impl<'a, F: Family> Entries<'a, F> {
     }
 
     /// Whether the entry is LIVE and `key`'s, as of one moment; `None` when it is not LIVE.
-    pub(crate) fn holds(&self, index: u32, key: &F::Key) -> Option<bool> {
+    pub(crate) fn holds(&self, index: u32, key: &Turned<F>) -> Option<bool> {
         // Orderings as in `read`. One meta for both answers: had the entry become LIVE between two
         // looks, a claim of our own key could be taken for another tuple's.
         let meta = self.word(index, META).load(Ordering::Acquire);
@@ -248,7 +241,7 @@ impl<'a, F: Family> Entries<'a, F> {
             return None;
         }
         let same = (0..F::KEY_WORDS)
-            .all(|at| self.word(index, KEY + at).load(Ordering::Relaxed) == key.as_ref()[at]);
+            .all(|at| self.word(index, KEY + at).load(Ordering::Relaxed) == key.0.as_ref()[at]);
         fence(Ordering::Acquire);
         (self.word(index, META).load(Ordering::Relaxed) == meta).then_some(same)
     }
@@ -261,8 +254,8 @@ impl<'a, F: Family> Entries<'a, F> {
         if meta & STATE_MASK != LIVE {
             return None;
         }
-        let mut key = F::Key::default();
-        for (at, word) in key.as_mut().iter_mut().enumerate() {
+        let mut key = Turned::<F>::default();
+        for (at, word) in key.0.as_mut().iter_mut().enumerate() {
             *word = self.word(index, KEY + at).load(Ordering::Relaxed);
         }
         let peer = self.peer(index);
@@ -273,7 +266,7 @@ impl<'a, F: Family> Entries<'a, F> {
             return None;
         }
         let content = Content {
-            key,
+            key: key.key(),
             translation: hit.translation,
             hop: hit.hop,
             peer,
@@ -302,7 +295,7 @@ impl<'a, F: Family> Entries<'a, F> {
         meta.store(sequence | FILLING, Ordering::Relaxed);
         // Release meets the Acquire fence in `read`: whoever sees a word below sees FILLING.
         fence(Ordering::Release);
-        for (at, word) in content.key.as_ref().iter().enumerate() {
+        for (at, word) in Turned::<F>::new(&content.key).0.as_ref().iter().enumerate() {
             self.word(index, KEY + at).store(*word, Ordering::Relaxed);
         }
         let (addresses, ports) = F::store(&content.translation);

@@ -21,10 +21,13 @@ use hugepages::sync::{Ordering, fence, spin};
 use hugepages::{Line, Slab, TagLine};
 
 use super::entry::{Content, Direction, Entries, Hit, Hop, Life, Peer, activity};
-use crate::family::{Family, SPREAD};
+use crate::family::{Family, SPREAD, Turned};
 
 /// Slots of a bucket.
 pub const SLOTS: usize = 16;
+
+/// Lines of entries (4 MiB) from which on a table is wide.
+const WIDE: usize = 1 << 16;
 
 /// Looks at a competing claim before giving up: some 10 µs, a thousand times what a claim takes.
 const PATIENCE: u32 = if cfg!(loom) { 4 } else { 1_000 };
@@ -134,7 +137,13 @@ impl<F: Family> FlowTable<F> {
     #[must_use]
     #[inline(always)]
     pub fn place(&self, key: &F::Key) -> Place {
-        let hash = F::hash(self.seeds, key);
+        self.place_of(&Turned::new(key))
+    }
+
+    /// [`FlowTable::place`] of a turned tuple.
+    #[inline(always)]
+    pub(crate) fn place_of(&self, key: &Turned<F>) -> Place {
+        let hash = F::hash(self.seeds, &key.0);
         Place {
             primary: self.bucket_of(hash),
             tag: (hash as u32) | 1,
@@ -182,6 +191,13 @@ impl<F: Family> FlowTable<F> {
         self.prefetch_entry(place.primary * SLOTS as u32 + slot);
     }
 
+    /// Whether the entries are more than the TLB's pages: then a request for one may bring its page
+    /// alone.
+    #[inline(always)]
+    pub(crate) fn is_wide(&self) -> bool {
+        self.entries.len() >= WIDE
+    }
+
     /// Whether a bucket has a free slot.
     pub(crate) fn has_room(&self, bucket: usize) -> bool {
         self.matching(bucket as u32, 0) != 0
@@ -197,19 +213,24 @@ impl<F: Family> FlowTable<F> {
     }
 
     /// The entry at `index` if it is `key`'s.
-    #[inline(always)]
     pub fn read(&self, index: u32, key: &F::Key) -> Option<Hit<F>> {
+        self.entries().read(index, &Turned::new(key))
+    }
+
+    /// [`FlowTable::read`] by a turned tuple.
+    #[inline(always)]
+    pub(crate) fn read_of(&self, index: u32, key: &Turned<F>) -> Option<Hit<F>> {
         self.entries().read(index, key)
     }
 
     /// Looks `key` up in both its buckets.
     pub fn find(&self, key: &F::Key, place: Place) -> Option<Hit<F>> {
-        let entries = self.entries();
+        let (entries, key) = (self.entries(), Turned::new(key));
         for bucket in [place.primary, self.alternate(place)] {
             let mut matching = self.matching(bucket, place.tag);
             while matching != 0 {
                 let index = bucket * SLOTS as u32 + matching.trailing_zeros();
-                if let Some(hit) = entries.read(index, key) {
+                if let Some(hit) = entries.read(index, &key) {
                     return Some(hit);
                 }
                 matching &= matching - 1;
@@ -509,7 +530,7 @@ impl<F: Family> FlowTable<F> {
 
     /// Settles with others that claim the same tuple at the same time.
     fn contend(&self, key: &F::Key, place: Place, mine: u32) -> Contest {
-        let entries = self.entries();
+        let (entries, key) = (self.entries(), Turned::new(key));
         // Sequentially consistent, and so is every contender's: of two claims, at least one's owner
         // sees the other's tag below.
         fence(Ordering::SeqCst);
@@ -524,7 +545,7 @@ impl<F: Family> FlowTable<F> {
                     if other == mine {
                         continue;
                     }
-                    match entries.holds(other, key) {
+                    match entries.holds(other, &key) {
                         Some(true) => return Contest::Lost(other),
                         Some(false) => {} // another tuple of the same tag
                         None if other < mine => return Contest::Yield,
