@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, engine};
+use crate::{Error, compare, engine, report, suite};
 
 /// Measures Portgate.
 #[derive(Debug, Parser)]
@@ -18,6 +18,12 @@ struct Cli {
 enum Verb {
     /// The pipeline in process, over scenarios, against floors of the same run.
     Engine(engine::Options),
+    /// The whole table of figures: measured, recorded, written up.
+    Figures(suite::Options),
+    /// Two sets of records: ratios, with what noise may make of them.
+    Compare(compare::Options),
+    /// A page with plots and tables of a set of records, as HTML and as Markdown.
+    Report(report::Options),
 }
 
 /// Runs the verb of the command line. 0: measured; 1: failed; 2: wrong use.
@@ -25,6 +31,9 @@ enum Verb {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Engine(options) => engine::run(&options),
+        Verb::Figures(options) => suite::run(&options),
+        Verb::Compare(options) => compare::run(&options),
+        Verb::Report(options) => report::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

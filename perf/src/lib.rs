@@ -9,17 +9,26 @@
 //! | [`engine`](mod@engine) | `perf engine`: the pipeline in process, over scenarios |
 //! | [`floors`] | what the same frames cost with less done to them |
 //! | [`bench`](mod@bench) | the loop that all of these are timed in, and its frames and links |
+//! | [`suite`] | `perf figures`: all of them |
+//! | [`compare`], [`report`] | `perf compare`, `perf report` |
+//! | [`figures`] | the table of figures: what is measured, what was asked for |
+//! | [`set`] | records read back |
 //! | [`record`], [`host`], [`priority`], [`pages`], [`stats`] | results, and the machine |
 
 pub mod bench;
 pub mod cli;
+pub mod compare;
 pub mod engine;
+pub mod figures;
 pub mod floors;
 pub mod host;
 pub mod pages;
 pub mod priority;
 pub mod record;
+pub mod report;
+pub mod set;
 pub mod stats;
+pub mod suite;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

@@ -2,16 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, Load};
 use crate::stats::Summary;
 
 /// One scenario, measured. Times are nanoseconds a packet on one worker unless said otherwise.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
+    /// Row of the table of figures that it was measured for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<String>,
+    /// Who carried the packets: `engine` for the pipeline in process, otherwise see `perf kernel`.
+    #[serde(default = "engine")]
+    pub subject: String,
     /// `established`, `new` or `flood`.
-    pub scenario: &'static str,
+    pub scenario: String,
     /// What is special about it: direction, kind of flood.
     pub variant: String,
     /// 4 or 6.
@@ -27,12 +33,12 @@ pub struct Record {
     /// Over the repeats, of which each is a median of rounds.
     pub repeats: Summary,
     /// Instructions a packet, when they were counted; then no time means anything.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions_per_packet: Option<f64>,
     /// Medians of the floors, measured in turns with the scenario.
-    pub floors: BTreeMap<&'static str, f64>,
+    pub floors: BTreeMap<String, f64>,
     /// The same over the repeats.
-    pub floor_repeats: BTreeMap<&'static str, Summary>,
+    pub floor_repeats: BTreeMap<String, Summary>,
     /// What became of the frames.
     pub fates: Fates,
     /// Services, and endpoints of each.
@@ -45,10 +51,10 @@ pub struct Record {
     pub burst: usize,
     /// Buffers in turn.
     pub mbufs: usize,
-    /// `ring` or `memory`.
-    pub link: &'static str,
+    /// Where frames came from: `ring` (DPDK's net_ring), `memory`, `veth`.
+    pub link: String,
     /// Pages under the flow tables: `small`, `transparent`, `huge`.
-    pub table_pages: &'static str,
+    pub table_pages: String,
     /// Whether DPDK's memory was on huge pages.
     pub packet_huge_pages: bool,
     /// Of every random choice.
@@ -61,8 +67,12 @@ pub struct Record {
     pub load: Load,
 }
 
+fn engine() -> String {
+    "engine".to_owned()
+}
+
 /// What became of the frames that were timed, by the pipeline's own counters.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fates {
     /// All.
     pub frames: u64,

@@ -1,9 +1,9 @@
 //! Minimum, median, maximum.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a number of measurements of the same thing came to, in nanoseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// How many.
     pub count: usize,
@@ -27,6 +27,24 @@ impl Summary {
             median: *sorted.get(sorted.len() / 2)?,
             max: *sorted.last()?,
         })
+    }
+}
+
+impl Summary {
+    /// What both came to together; the median of two is that of the one with the more measurements.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        let larger = if other.count > self.count {
+            other
+        } else {
+            self
+        };
+        Self {
+            count: self.count + other.count,
+            min: self.min.min(other.min),
+            median: larger.median,
+            max: self.max.max(other.max),
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod measure;
 pub mod options;
 pub mod worker;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -187,13 +188,15 @@ fn record(plan: &Plan, measured: Measured, since: LoadSince, huge: bool) -> Reco
         max: 0.0,
     };
     let repeats = Summary::of(&measured.repeats).unwrap_or(nothing);
-    let floor_repeats: Vec<(&'static str, Summary)> = measured
+    let floor_repeats: BTreeMap<String, Summary> = measured
         .floors
         .iter()
-        .filter_map(|(name, figures)| Some((*name, Summary::of(figures)?)))
+        .filter_map(|(name, figures)| Some(((*name).to_owned(), Summary::of(figures)?)))
         .collect();
     Record {
-        scenario: plan.scenario.name(),
+        figure: None,
+        subject: "engine".to_owned(),
+        scenario: plan.scenario.name().to_owned(),
         variant: plan.variant(),
         family: plan.family,
         flows: measured.flows,
@@ -204,9 +207,9 @@ fn record(plan: &Plan, measured: Measured, since: LoadSince, huge: bool) -> Reco
         instructions_per_packet: measured.instructions,
         floors: floor_repeats
             .iter()
-            .map(|(name, summary)| (*name, summary.median))
+            .map(|(name, summary)| (name.clone(), summary.median))
             .collect(),
-        floor_repeats: floor_repeats.into_iter().collect(),
+        floor_repeats,
         fates: measured.fates,
         services: plan.services,
         endpoints: plan.endpoints,
@@ -216,8 +219,9 @@ fn record(plan: &Plan, measured: Measured, since: LoadSince, huge: bool) -> Reco
         link: match plan.link {
             LinkKind::Ring => "ring",
             LinkKind::Memory => "memory",
-        },
-        table_pages: plan.table_pages.name(),
+        }
+        .to_owned(),
+        table_pages: plan.table_pages.name().to_owned(),
         packet_huge_pages: huge,
         seed: plan.seed,
         host: Host::here(),
