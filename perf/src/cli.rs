@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, compare, engine, report, suite};
+use crate::{Error, compare, engine, generate, report, search, sink, suite};
 
 /// Measures Portgate.
 #[derive(Debug, Parser)]
@@ -24,6 +24,12 @@ enum Verb {
     Compare(compare::Options),
     /// A page with plots and tables of a set of records, as HTML and as Markdown.
     Report(report::Options),
+    /// Test traffic into a gateway, and out of it again.
+    Gen(generate::Options),
+    /// Receives what `perf gen` sends from elsewhere.
+    Sink(sink::Options),
+    /// The highest rate without loss (RFC 2544), and latency at parts of it.
+    Search(search::Options),
 }
 
 /// Runs the verb of the command line. 0: measured; 1: failed; 2: wrong use.
@@ -34,6 +40,9 @@ pub fn main() -> ExitCode {
         Verb::Figures(options) => suite::run(&options),
         Verb::Compare(options) => compare::run(&options),
         Verb::Report(options) => report::run(&options),
+        Verb::Gen(options) => generate::run(&options),
+        Verb::Sink(options) => sink::run(&options),
+        Verb::Search(options) => search::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,6 +7,10 @@
 //! |---|---|
 //! | [`cli`] | verbs and their options |
 //! | [`engine`](mod@engine) | `perf engine`: the pipeline in process, over scenarios |
+//! | [`generate`], [`sink`], [`search`] | `perf gen`, `sink`, `search`: traffic through a gateway |
+//! | [`options`], [`tester`] | what these have in common |
+//! | [`lab`], [`ports`], [`netns`] | a gateway of our own; devices; network namespaces |
+//! | [`traffic`] | test traffic over any link |
 //! | [`floors`] | what the same frames cost with less done to them |
 //! | [`bench`](mod@bench) | the loop that all of these are timed in, and its frames and links |
 //! | [`suite`] | `perf figures`: all of them |
@@ -21,14 +25,23 @@ pub mod compare;
 pub mod engine;
 pub mod figures;
 pub mod floors;
+pub mod generate;
 pub mod host;
+pub mod lab;
+pub mod netns;
+pub mod options;
 pub mod pages;
+pub mod ports;
 pub mod priority;
 pub mod record;
 pub mod report;
+pub mod search;
 pub mod set;
+pub mod sink;
 pub mod stats;
 pub mod suite;
+pub mod tester;
+pub mod traffic;
 
 /// Why nothing was measured.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,7 @@
 //! Results: one JSON object a line, or a table for people.
 
+pub mod traffic;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

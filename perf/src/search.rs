@@ -1,0 +1,311 @@
+//! `perf search`: throughput as RFC 2544 (section 26.1) defines it, and latency at parts of it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::Error;
+use crate::generate::{Description, new_run, show};
+use crate::host::{Host, LoadSince};
+use crate::lab::Lab;
+use crate::lab::ledger::Ledger;
+use crate::options::{LabOptions, Links, Load};
+use crate::priority::Raised;
+use crate::tester::Tester;
+use crate::traffic::choice::Sizes;
+use crate::traffic::trial::{Plan, Trial};
+
+/// Parts of the throughput at which latency is measured.
+const PARTS: [u32; 3] = [50, 90, 100];
+
+/// Steps down at the end, if the rate that was found does not hold again.
+const STEPS_DOWN: u32 = 20;
+
+/// Finds the highest rate at which a gateway loses nothing, and the highest at which it loses 0.1 %,
+/// for each frame size, and measures latency at 50, 90 and 100 % of the first.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    #[command(flatten)]
+    load: Load,
+    #[command(flatten)]
+    links: Links,
+    #[command(flatten)]
+    lab: LabOptions,
+    /// Frame sizes in bytes with FCS, one after the other.
+    #[arg(long, value_delimiter = ' ', num_args = 1.., default_values = ["64", "128", "256", "512", "1024", "1280", "1518"])]
+    sizes: Vec<Sizes>,
+    /// Seconds of each trial (RFC 2544 wants 60).
+    #[arg(long, default_value_t = 2.0)]
+    trial: f64,
+    /// Stops when the rates that hold and those that do not are so many per cent apart.
+    #[arg(long, default_value_t = 1.0)]
+    resolution: f64,
+    /// A rate fails when it fails so often in a row: on a shared machine others cause loss, too.
+    #[arg(long, default_value_t = 2)]
+    tries: u32,
+    /// Highest rate tried; default: a tenth more than what arrives at full speed.
+    #[arg(long)]
+    most: Option<f64>,
+    /// One JSON object a line instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What was found for one size.
+#[derive(Debug, Clone, Serialize)]
+struct Found {
+    verb: &'static str,
+    scenario: String,
+    lab: String,
+    flows: u32,
+    size: String,
+    /// Frames a second without loss; 0 if even the lowest rate tried lost some.
+    throughput: f64,
+    /// Frames a second with at most 0.1 % lost.
+    throughput_at_0_1_percent: f64,
+    /// Frames a second that arrived at full speed, whatever was lost.
+    at_full_speed: f64,
+    /// Seconds of a trial.
+    trial: f64,
+    /// Every trial: rate, part that was lost.
+    trials: Vec<(f64, f64)>,
+    seed: u64,
+    #[serde(flatten)]
+    host: Host,
+    #[serde(flatten)]
+    load: crate::host::Load,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for options that cannot be, [`Error::Run`] for a run that failed or whose frames
+/// are not all accounted for.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let mut options = options.clone();
+    options.check()?;
+    let _raised = Raised::now();
+    let mut lab = options.lab.start(&mut options.load, &mut options.links)?;
+    let region = match &options.links.gateway_region {
+        Some(path) => Some(Ledger::open(path)?),
+        None => None,
+    };
+    let ledger = lab.as_ref().map(Lab::ledger).or(region.as_ref());
+    let longest = options.sizes.iter().max_by_key(|size| size.all());
+    let longest = longest.cloned().unwrap_or_else(|| Sizes::one(64));
+    let mut tester = Tester::open(&options.load, &options.links, &longest)?;
+    let open_rate = options.load.open_rate;
+    tester.work("search", move |ends, progress| {
+        ends.prepare(open_rate, progress)
+    })?;
+    for size in &options.sizes {
+        options.one_size(size, &mut tester, ledger)?;
+    }
+    tester.work("search", move |ends, progress| {
+        ends.finish(open_rate, progress);
+        Ok(())
+    })?;
+    lab.as_mut().map_or(Ok(()), Lab::check)
+}
+
+/// Trials with frames of one size.
+struct Hunt<'a> {
+    tester: &'a mut Tester,
+    options: &'a Options,
+    size: &'a Sizes,
+    trials: Vec<(f64, f64)>,
+}
+
+impl Options {
+    fn check(&self) -> Result<(), Error> {
+        let fail = |text: String| Err(Error::Usage(text));
+        if !(0.01..=3600.0).contains(&self.trial) {
+            return fail(format!("--trial {}: must be 0.01 to 3600", self.trial));
+        }
+        if !(0.01..=50.0).contains(&self.resolution) {
+            let resolution = self.resolution;
+            return fail(format!("--resolution {resolution}: must be 0.01 to 50"));
+        }
+        if !(1..=100).contains(&self.tries) {
+            return fail(format!("--tries {}: must be 1 to 100", self.tries));
+        }
+        if self.most.is_some_and(|most| !(1.0..=1e9).contains(&most)) {
+            return fail("--most: must be 1 to 1000000000".to_owned());
+        }
+        if self.lab.lab.is_none() {
+            if self.links.sink.is_none() {
+                return fail("--sink is missing: a search sends and receives".to_owned());
+            }
+            for size in &self.sizes {
+                self.load.traffic(size)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn one_size(
+        &self,
+        size: &Sizes,
+        tester: &mut Tester,
+        ledger: Option<&Ledger>,
+    ) -> Result<(), Error> {
+        let load = LoadSince::now();
+        let mut hunt = Hunt {
+            tester,
+            options: self,
+            size,
+            trials: Vec::new(),
+        };
+        let full = hunt.trial(None, self.load.warm_up())?;
+        let at_full_speed = rate_of(&full);
+        let most = self.most.unwrap_or(at_full_speed * 1.1).max(1.0);
+        let lossless = hunt.highest(0.0, most, 0.0)?;
+        let nearly = hunt.highest(lossless, most, 0.001)?;
+        let trials = hunt.trials;
+        let records = self.latencies(size, lossless, tester, ledger)?;
+        // The rate that held again when latency was measured.
+        let throughput = records.last().and_then(|record| record.rate).unwrap_or(0.0);
+        let found = Found {
+            verb: "search",
+            scenario: self.load.traffic.name().to_owned(),
+            lab: self.lab.lab.map_or("given", |kind| kind.name()).to_owned(),
+            flows: self.load.flows,
+            size: size.to_string(),
+            throughput: throughput.round(),
+            throughput_at_0_1_percent: nearly.max(throughput).round(),
+            at_full_speed: at_full_speed.round(),
+            trial: self.trial,
+            trials,
+            seed: self.load.seed,
+            host: Host::here(),
+            load: load.load(),
+        };
+        for record in &records {
+            show(record, self.json)?;
+        }
+        if self.json {
+            let line = serde_json::to_string(&found);
+            println!("{}", line.map_err(|error| Error::Run(error.to_string()))?);
+        } else {
+            println!(
+                "{} bytes: {:.0} frames a second without loss, {:.0} with 0.1 %, {:.0} arrive at full \
+                 speed ({} trials of {} s)\n",
+                found.size,
+                found.throughput,
+                found.throughput_at_0_1_percent,
+                found.at_full_speed,
+                found.trials.len(),
+                found.trial
+            );
+        }
+        Ok(())
+    }
+
+    /// Records at parts of the throughput, the last one at all of it: at as much of it as holds once
+    /// more.
+    fn latencies(
+        &self,
+        size: &Sizes,
+        throughput: f64,
+        tester: &mut Tester,
+        ledger: Option<&Ledger>,
+    ) -> Result<Vec<crate::record::traffic::TrafficRecord>, Error> {
+        let mut records = Vec::new();
+        let mut throughput = throughput;
+        for part in PARTS {
+            for step in 0..=STEPS_DOWN {
+                let rate = throughput * f64::from(part) / 100.0;
+                if rate < 1.0 {
+                    return Ok(records);
+                }
+                let before = tester.counts(ledger);
+                let load = LoadSince::now();
+                let mut hunt = Hunt {
+                    tester,
+                    options: self,
+                    size,
+                    trials: Vec::new(),
+                };
+                let trial = hunt.trial(Some(rate), Duration::ZERO)?;
+                let load = load.load();
+                if part == 100 && trial.loss() > 0.0 && step < STEPS_DOWN {
+                    throughput *= 1.0 - self.resolution / 100.0;
+                    continue;
+                }
+                let account = tester.account(&before, ledger);
+                let description = Description {
+                    verb: "search",
+                    load: &self.load,
+                    lab: &self.lab,
+                    size: size.to_string(),
+                    mean: size.mean(),
+                    rate: Some(rate),
+                    huge_pages: tester.huge_pages(),
+                };
+                records.push(description.record(&trial, account, Host::here(), load));
+                break;
+            }
+        }
+        Ok(records)
+    }
+}
+
+impl Hunt<'_> {
+    /// The highest rate from `least` (which holds) to `most` at which no more than `loss` is lost.
+    fn highest(&mut self, least: f64, most: f64, loss: f64) -> Result<f64, Error> {
+        let (mut holds, mut fails) = (least, most);
+        if self.holds(most, loss)? {
+            return Ok(most);
+        }
+        let apart = 1.0 - self.options.resolution / 100.0;
+        // A rate so low that nothing can be said about it is none.
+        while holds < fails * apart && fails > 100.0 {
+            let middle = holds.midpoint(fails);
+            if self.holds(middle, loss)? {
+                holds = middle;
+            } else {
+                fails = middle;
+            }
+        }
+        Ok(holds)
+    }
+
+    fn holds(&mut self, rate: f64, loss: f64) -> Result<bool, Error> {
+        for _ in 0..self.options.tries {
+            let trial = self.trial(Some(rate), Duration::ZERO)?;
+            self.trials.push((rate.round(), trial.loss()));
+            if trial.loss() <= loss {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn trial(&mut self, rate: Option<f64>, warm_up: Duration) -> Result<Trial, Error> {
+        let plan = Plan {
+            rate,
+            time: Duration::from_secs_f64(self.options.trial),
+            most: u64::MAX,
+            warm_up,
+            sizes: self.size.clone().seeded(self.options.load.seed),
+        };
+        let label = match rate {
+            Some(rate) => format!("search {} bytes at {rate:.0}/s", self.size),
+            None => format!("search {} bytes at full speed", self.size),
+        };
+        self.tester.work(&label, move |ends, progress| {
+            ends.run(new_run(), &plan, progress)
+        })
+    }
+}
+
+/// Data frames (connections) a second that arrived (were closed in order).
+fn rate_of(trial: &Trial) -> f64 {
+    let received = if trial.connects {
+        trial.connections.closed
+    } else {
+        trial.received.map_or(0, |received| received.distinct)
+    };
+    received as f64 / (trial.time.max(1) as f64 / 1e9)
+}
