@@ -11,7 +11,7 @@ use crate::priority::Raised;
 use crate::record::traffic::{Frames, Latency, TrafficRecord};
 use crate::tester::{Account, Tester};
 use crate::traffic::choice::Sizes;
-use crate::traffic::payload::RUNS;
+use crate::traffic::payload::WARM_UP;
 use crate::traffic::trial::{Plan, Trial};
 
 /// Bytes of preamble and gap around each frame on a wire (IEEE 802.3).
@@ -188,7 +188,7 @@ impl Description<'_> {
 /// A number that a run of another process is not likely to have.
 #[must_use]
 pub fn new_run() -> u16 {
-    (hugepages::region::monotonic_nanos() / 1_000_000 % u64::from(RUNS - 1)) as u16
+    (hugepages::region::monotonic_nanos() / 1_000_000 % u64::from(WARM_UP)) as u16
 }
 
 impl Options {

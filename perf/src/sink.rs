@@ -155,7 +155,7 @@ fn record<L: packet::Link>(
         balance: None,
         ports,
         packet_huge_pages: options.huge_pages,
-        run: tally.run(),
+        run: tally.run().unwrap_or(0),
         seed: 0,
         host: Host::here(),
         load,

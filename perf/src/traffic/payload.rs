@@ -18,6 +18,9 @@ pub const LEN: usize = 18;
 /// Runs that can be told apart.
 pub const RUNS: u16 = 1 << 14;
 
+/// Number of the uncounted run before another.
+pub const WARM_UP: u16 = RUNS - 1;
+
 /// Longest payload.
 pub const LONGEST: usize = 9600;
 

@@ -7,7 +7,7 @@ use packet::tuple::addresses;
 use serde::Serialize;
 
 use super::choice::Dealer;
-use super::payload::{Kind, Mark};
+use super::payload::{Kind, Mark, WARM_UP};
 
 /// Frames of one flow that are looked through for one that was overtaken; one that comes after more
 /// than these counts as overtaken in its flow.
@@ -36,7 +36,7 @@ pub struct Received {
     pub corrupt: u64,
     /// Frames of another run.
     pub stale: u64,
-    /// Frames sent to make flows.
+    /// Frames sent to make flows or to warm up.
     pub prime: u64,
     /// Frames that tell the end.
     pub end: u64,
@@ -75,7 +75,7 @@ pub enum Kinds {
 /// The account of one run.
 #[derive(Debug)]
 pub struct Tally {
-    run: u16,
+    run: Option<u16>,
     dealer: Option<Dealer>,
     seen: Seen,
     /// Highest sequence number that came, plus one.
@@ -97,7 +97,7 @@ impl Tally {
         // 0.1 % of the value: three significant digits.
         let latency = Histogram::new_with_bounds(1, LONGEST, 3);
         Self {
-            run: run.unwrap_or(u16::MAX),
+            run,
             seen: Seen::default(),
             next: 0,
             received: Received {
@@ -155,7 +155,7 @@ impl Tally {
 
     /// Number of the run, once it is known.
     #[must_use]
-    pub fn run(&self) -> u16 {
+    pub fn run(&self) -> Option<u16> {
         self.run
     }
 
@@ -197,15 +197,16 @@ impl Tally {
             time,
             ..
         } = *mark;
-        if self.run == u16::MAX {
-            self.run = mark.run;
+        if kind == Kind::Prime || mark.run == WARM_UP && self.run != Some(WARM_UP) {
+            self.received.prime += 1;
+            return;
         }
-        if mark.run != self.run {
+        if *self.run.get_or_insert(mark.run) != mark.run {
             self.received.stale += 1;
             return;
         }
         match kind {
-            Kind::Prime => self.received.prime += 1,
+            Kind::Prime => {}
             Kind::End => {
                 self.received.end += 1;
                 self.told = Some(sequence);
@@ -350,16 +351,17 @@ mod tests {
     #[test]
     fn the_end_tells_how_many_were_sent() {
         let mut tally = Tally::new(None, None);
+        tally.frame(frame(0, Kind::Prime, 0, 5).bytes(), 10);
+        tally.frame(frame(WARM_UP, Kind::Data, 0, 5).bytes(), 10);
         tally.frame(frame(RUN, Kind::Data, 0, 5).bytes(), 10);
-        tally.frame(frame(RUN, Kind::Prime, 0, 5).bytes(), 10);
         tally.frame(frame(RUN + 1, Kind::Data, 1, 5).bytes(), 10);
         assert_eq!((tally.expected(), tally.is_told()), (1, false));
         tally.frame(frame(RUN, Kind::End, 12, 5).bytes(), 10);
         assert_eq!((tally.expected(), tally.is_told()), (12, true));
         let received = *tally.received();
-        assert_eq!((received.distinct, received.prime), (1, 1));
+        assert_eq!((received.distinct, received.prime), (1, 2));
         assert_eq!((received.stale, received.end), (1, 1));
-        assert_eq!(received.frames(), 4);
+        assert_eq!(received.frames(), 5);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::choice::Sizes;
 use super::client::{Client, Sent};
 use super::connections::Connections;
 use super::pace::Pace;
-use super::payload::RUNS;
+use super::payload::WARM_UP;
 use super::progress::{Phase, Progress};
 use super::server::{Served, Server};
 use super::tally::{Received, Tally};
@@ -27,9 +27,6 @@ const SETTLED: u64 = 3_000_000_000;
 /// How long the device may take for frames that were due in time: a part of the run. A gateway that
 /// keeps up has emptied its queue by then; one that is 0.1 % too slow has not.
 const GRACE: f64 = 0.0005;
-
-/// Number of the uncounted run before.
-const WARM_UP: u16 = RUNS - 1;
 
 /// Turns between two looks at rare things.
 const RARELY: u32 = 256;
