@@ -16,7 +16,7 @@ usage: ci/run.sh VERB
   clippy    all lints, warnings are errors
   unit      unit, property and integration tests of every crate but ci
   loom      the models of the lock-free structures
-  build     the three binaries, in release
+  build     the three binaries and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
@@ -50,7 +50,7 @@ loom() {
 }
 
 build() {
-    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate
+    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate -p perf
 }
 
 vectors() { with_binaries cargo test --locked -p ci --test vectors; }

@@ -53,7 +53,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Error> {
     let mut options = options.clone();
     options.check()?;
-    let _raised = Raised::now();
+    let _raised = (!options.links.polite).then(Raised::now);
     let mut lab = options.lab.start(&mut options.load, &mut options.links)?;
     let region = match &options.links.gateway_region {
         Some(path) => Some(Ledger::open(path)?),
@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     let ledger = lab.as_ref().map(Lab::ledger).or(region.as_ref());
     let mut tester = Tester::open(&options.load, &options.links, &options.size)?;
-    let before = tester.counts(ledger);
+    let before = tester.counts(ledger)?;
     let load = LoadSince::now();
     let (plan, open_rate) = (options.plan(), options.load.open_rate);
     let trial = tester.work("gen", move |ends, progress| {
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         Ok(trial)
     })?;
     let load = load.load();
-    let account = tester.account(&before, ledger);
+    let account = tester.account(&before, ledger)?;
     if let Some(lab) = &mut lab {
         lab.check()?;
     }
@@ -205,11 +205,7 @@ impl Options {
         if self.count == Some(0) {
             return Err(Error::Usage("--count 0: must be 1 or more".to_owned()));
         }
-        if self.lab.lab.is_none() {
-            // Wrong options show before any device is touched.
-            self.load.traffic(&self.size)?;
-        }
-        Ok(())
+        self.load.check(&self.lab, &self.size)
     }
 
     fn plan(&self) -> Plan {

@@ -14,6 +14,7 @@ use crate::ports::Device;
 use crate::traffic::choice::{Choice, Dealer, Sizes};
 use crate::traffic::client::{Gateway, Traffic};
 use crate::traffic::flows::{FlowSet, Network};
+use crate::traffic::writer::Writer;
 
 /// What is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -113,6 +114,10 @@ pub struct Links {
     /// Packet memory on huge pages, which must be free. In the lab see --lab-huge-pages.
     #[arg(long)]
     pub huge_pages: bool,
+    /// Leave other processes their share of the CPUs: neither generator nor the lab's gateway goes first,
+    /// and the latter sleeps when idle. For tests; figures mean little then.
+    #[arg(long)]
+    pub polite: bool,
     /// Region of the gateway between, to set its counters beside ours.
     #[arg(long, value_name = "FILE")]
     pub gateway_region: Option<PathBuf>,
@@ -155,9 +160,6 @@ impl LabOptions {
         let Some(kind) = self.lab else {
             return Ok(None);
         };
-        if self.family == 5 {
-            return Err(Error::Usage("--family 5: must be 4 or 6".to_owned()));
-        }
         let lab = Lab::start(&lab::Plan {
             kind,
             family: self.family,
@@ -168,6 +170,7 @@ impl LabOptions {
             cpu: self.gateway_cpu.unwrap_or_else(last_cpu),
             binaries: self.binaries()?,
             huge_pages: self.lab_huge_pages,
+            polite: links.polite,
         })?;
         let ends = lab.ends();
         links.device = Some(ends.outside.clone());
@@ -235,6 +238,27 @@ impl Load {
             sizes: sizes.clone().seeded(self.seed),
             segments: connects.then_some(self.segments),
         })
+    }
+
+    /// Whether data frames of these sizes can be written, without touching a device.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] names the size that cannot.
+    pub fn check(&self, lab: &LabOptions, sizes: &Sizes) -> Result<(), Error> {
+        if lab.family == 5 {
+            return Err(Error::Usage("--family 5: must be 4 or 6".to_owned()));
+        }
+        let v4 = match lab.lab {
+            Some(_) => lab.family == 4,
+            None => self.clients.address.is_ipv4(),
+        };
+        let mac = Mac::default();
+        Writer::new(v4, self.traffic.protocol(), sizes, mac, mac)?;
+        match lab.lab {
+            Some(_) => Ok(()),
+            None => self.traffic(sizes).map(|_| ()),
+        }
     }
 
     /// Time of the warm-up.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use packet::BURST;
 use serde::Serialize;
 
 use crate::Error;
@@ -65,6 +66,9 @@ struct Found {
     throughput_at_0_1_percent: f64,
     /// Frames a second that arrived at full speed, whatever was lost.
     at_full_speed: f64,
+    /// `generator` if at full speed nothing was lost and the device took nearly every burst at once: the
+    /// gateway was not asked for all that it can do.
+    limit: &'static str,
     /// Seconds of a trial.
     trial: f64,
     /// Every trial: rate, part that was lost.
@@ -85,7 +89,7 @@ struct Found {
 pub fn run(options: &Options) -> Result<(), Error> {
     let mut options = options.clone();
     options.check()?;
-    let _raised = Raised::now();
+    let _raised = (!options.links.polite).then(Raised::now);
     let mut lab = options.lab.start(&mut options.load, &mut options.links)?;
     let region = match &options.links.gateway_region {
         Some(path) => Some(Ledger::open(path)?),
@@ -133,15 +137,12 @@ impl Options {
         if self.most.is_some_and(|most| !(1.0..=1e9).contains(&most)) {
             return fail("--most: must be 1 to 1000000000".to_owned());
         }
-        if self.lab.lab.is_none() {
-            if self.links.sink.is_none() {
-                return fail("--sink is missing: a search sends and receives".to_owned());
-            }
-            for size in &self.sizes {
-                self.load.traffic(size)?;
-            }
+        if self.lab.lab.is_none() && self.links.sink.is_none() {
+            return fail("--sink is missing: a search sends and receives".to_owned());
         }
-        Ok(())
+        self.sizes
+            .iter()
+            .try_for_each(|size| self.load.check(&self.lab, size))
     }
 
     fn one_size(
@@ -175,6 +176,7 @@ impl Options {
             throughput: throughput.round(),
             throughput_at_0_1_percent: nearly.max(throughput).round(),
             at_full_speed: at_full_speed.round(),
+            limit: limit(&full),
             trial: self.trial,
             trials,
             seed: self.load.seed,
@@ -190,11 +192,12 @@ impl Options {
         } else {
             println!(
                 "{} bytes: {:.0} frames a second without loss, {:.0} with 0.1 %, {:.0} arrive at full \
-                 speed ({} trials of {} s)\n",
+                 speed; limited by the {} ({} trials of {} s)\n",
                 found.size,
                 found.throughput,
                 found.throughput_at_0_1_percent,
                 found.at_full_speed,
+                found.limit,
                 found.trials.len(),
                 found.trial
             );
@@ -219,7 +222,7 @@ impl Options {
                 if rate < 1.0 {
                     return Ok(records);
                 }
-                let before = tester.counts(ledger);
+                let before = tester.counts(ledger)?;
                 let load = LoadSince::now();
                 let mut hunt = Hunt {
                     tester,
@@ -233,7 +236,7 @@ impl Options {
                     throughput *= 1.0 - self.resolution / 100.0;
                     continue;
                 }
-                let account = tester.account(&before, ledger);
+                let account = tester.account(&before, ledger)?;
                 let description = Description {
                     verb: "search",
                     load: &self.load,
@@ -297,6 +300,16 @@ impl Hunt<'_> {
         self.tester.work(&label, move |ends, progress| {
             ends.run(new_run(), &plan, progress)
         })
+    }
+}
+
+/// Who set the rate of a run at full speed.
+fn limit(full: &Trial) -> &'static str {
+    let bursts = full.sent.data / BURST as u64;
+    if full.loss() > 0.0 || full.sent.device_full > bursts / 100 {
+        "gateway"
+    } else {
+        "generator"
     }
 }
 

@@ -51,6 +51,9 @@ pub struct Options {
     /// Packet memory on huge pages, which must be free.
     #[arg(long)]
     huge_pages: bool,
+    /// Leave other processes their share of the CPU.
+    #[arg(long)]
+    polite: bool,
     /// One JSON object instead of a table.
     #[arg(long)]
     json: bool,
@@ -68,7 +71,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             "--seconds {seconds}: must be 0.001 to 86400"
         )));
     }
-    let _raised = Raised::now();
+    let _raised = (!options.polite).then(Raised::now);
     let device = &options.device;
     let mut ports = Ports::start(&[device], options.cpu, options.huge_pages, options.mtu)?;
     let seat = ports.open(device, options.mtu)?;

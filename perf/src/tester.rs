@@ -132,39 +132,49 @@ impl Tester {
         self.huge_pages
     }
 
-    /// All counters, once those of the gateway rest. Both ends must be idle.
-    #[must_use]
-    pub fn counts(&self, ledger: Option<&Ledger>) -> Counts {
-        let gateway = ledger.map(|ledger| {
-            let mut last = ledger.counts();
+    /// All counters, once those of the gateway rest. Meanwhile both ends are turned, so that what is on
+    /// its way arrives.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tester::work`].
+    pub fn counts(&mut self, ledger: Option<&Ledger>) -> Result<Counts, Error> {
+        let mut gateway = None;
+        if let Some(ledger) = ledger {
             for _ in 0..LOOKS {
-                std::thread::sleep(STILL);
+                let before = ledger.counts();
+                self.work("", |ends, progress| {
+                    ends.rest(STILL, progress);
+                    Ok(())
+                })?;
                 let now = ledger.counts();
-                if now == last {
+                let is_still = now == before;
+                gateway = Some(now);
+                if is_still {
                     break;
                 }
-                last = now;
             }
-            last
-        });
+        }
         let frames = self.ends.as_ref().map_or((0, 0), |ends| {
             let server = ends.server.as_ref().map_or((0, 0), Server::frames);
             let client = ends.client.frames();
             (client.0 + server.0, client.1 + server.1)
         });
-        Counts {
+        Ok(Counts {
             received: frames.0,
             sent: frames.1,
             ports: self.ports.counts(),
             gateway,
-        }
+        })
     }
 
-    /// What was counted since `before`. Frames that came unlooked at while both ends were idle are
-    /// received by the next turn: none come if the gateway is at rest.
-    #[must_use]
-    pub fn account(&self, before: &Counts, ledger: Option<&Ledger>) -> Account {
-        let now = self.counts(ledger);
+    /// What was counted since `before`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tester::work`].
+    pub fn account(&mut self, before: &Counts, ledger: Option<&Ledger>) -> Result<Account, Error> {
+        let now = self.counts(ledger)?;
         let gateway = match (&now.gateway, &before.gateway) {
             (Some(now), Some(before)) => Some(now.since(before)),
             _ => None,
@@ -180,11 +190,11 @@ impl Tester {
                 gateway,
             )
         });
-        Account {
+        Ok(Account {
             gateway,
             balance,
             ports: now.ports,
-        }
+        })
     }
 }
 

@@ -156,6 +156,7 @@ via = "{}"
 
 [workers]
 cores = [{}]
+idle_sleep_us = {}
 
 [source]
 kind = "manifests"
@@ -172,6 +173,7 @@ path = "{}"
         addresses.pods,
         addresses.node,
         plan.cpu,
+        if plan.polite { 50 } else { 0 },
         manifests.display(),
     )
 }
@@ -286,6 +288,7 @@ mod tests {
                     cpu: 0,
                     binaries: PathBuf::new(),
                     huge_pages: 0,
+                    polite: false,
                 };
                 let directory = tempfile::tempdir().unwrap();
                 let files = write(&plan, directory.path(), directory.path()).unwrap();

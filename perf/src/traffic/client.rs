@@ -55,6 +55,8 @@ pub struct Sent {
     pub unconnected: u64,
     /// Times that no buffer was to be had.
     pub no_buffer: u64,
+    /// Times that the device took fewer frames than it was offered.
+    pub device_full: u64,
 }
 
 /// The sending end of a link.
@@ -72,6 +74,8 @@ pub struct Client<L: Link, P> {
     tally: Tally,
     out: Outbox<L::Buffer>,
     frames: u64,
+    /// Refusals of the device before this run.
+    refusals: u64,
 }
 
 impl<L: Link, P: Pool<Buffer = L::Buffer>> Client<L, P> {
@@ -108,6 +112,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Client<L, P> {
             tally: Tally::new(Some(0), None),
             out: Outbox::default(),
             frames: 0,
+            refusals: 0,
         })
     }
 
@@ -146,6 +151,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Client<L, P> {
     pub fn begin(&mut self, run: u16, sizes: Sizes) -> Result<Tally, Error> {
         self.run = run;
         self.sent = Sent::default();
+        self.refusals = self.out.refusals();
         if self.traffic.segments.is_some() {
             self.connections.reset_counts();
         }
@@ -210,8 +216,11 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Client<L, P> {
 
     /// What was sent in this run.
     #[must_use]
-    pub fn sent(&self) -> &Sent {
-        &self.sent
+    pub fn sent(&self) -> Sent {
+        Sent {
+            device_full: self.out.refusals() - self.refusals,
+            ..self.sent
+        }
     }
 
     /// What came back in this run.
@@ -316,7 +325,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Client<L, P> {
         let tuple = self.traffic.flows.tuple(flow);
         let numbers = if tuple.protocol == TCP {
             let (numbers, is_open) = self.connections.data(flow, writer.payload(size));
-            self.sent.unconnected += u64::from(!is_open);
+            self.sent.unconnected += u64::from(!is_open && kind == Kind::Data);
             numbers
         } else {
             Numbers::default()

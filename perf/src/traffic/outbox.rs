@@ -12,6 +12,7 @@ pub struct Outbox<B> {
     /// Behind them.
     queue: VecDeque<B>,
     sent: u64,
+    refusals: u64,
 }
 
 impl<B> Default for Outbox<B> {
@@ -20,6 +21,7 @@ impl<B> Default for Outbox<B> {
             burst: Burst::new(),
             queue: VecDeque::new(),
             sent: 0,
+            refusals: 0,
         }
     }
 }
@@ -39,6 +41,7 @@ impl<B> Outbox<B> {
         while !self.burst.is_empty() {
             let taken = link.tx_burst(&mut self.burst);
             self.sent += taken as u64;
+            self.refusals += u64::from(!self.burst.is_empty());
             let room = BURST - self.burst.len();
             let next = self.queue.len().min(room);
             self.burst.extend(self.queue.drain(..next));
@@ -58,6 +61,12 @@ impl<B> Outbox<B> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.burst.is_empty()
+    }
+
+    /// Times that the device took fewer frames than it was offered.
+    #[must_use]
+    pub fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Frames that the device has taken.
@@ -109,6 +118,8 @@ mod tests {
             out.send(&mut link);
         }
         assert_eq!(out.sent(), 34);
+        // 66 times with room for none, 33 times with room for one of several; the first went whole.
+        assert_eq!(out.refusals(), 99 + 33);
         assert_eq!(out.len(), 66);
         link.room = 1000;
         out.send(&mut link);

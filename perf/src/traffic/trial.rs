@@ -24,9 +24,11 @@ const RESOLVE: u64 = 10_000_000_000;
 const QUIET: u64 = 100_000_000;
 const SETTLED: u64 = 3_000_000_000;
 
-/// How long the device may take for frames that were due in time: a part of the run. A gateway that
-/// keeps up has emptied its queue by then; one that is 0.1 % too slow has not.
+/// How long the device may take for frames that were due in time: a part of the run, and at least so
+/// many nanoseconds. A gateway that keeps up has emptied its queue by then; one that is 0.1 % too slow has
+/// not.
 const GRACE: f64 = 0.0005;
+const LEAST_GRACE: u64 = 1_000_000;
 
 /// Turns between two looks at rare things.
 const RARELY: u32 = 256;
@@ -192,6 +194,14 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Ends<L, P> {
         Ok(self.trial(run, offered, time))
     }
 
+    /// Turns both ends for a while, sending nothing but answers.
+    pub fn rest(&mut self, time: Duration, progress: &Progress) {
+        let start = monotonic_nanos();
+        while monotonic_nanos() - start < time.as_nanos() as u64 && !progress.is_stopped() {
+            self.turn(progress);
+        }
+    }
+
     fn begin(&mut self, run: u16, plan: &Plan) -> Result<(), Error> {
         let dealer = self.client.traffic().dealer.clone();
         self.client.begin(run, plan.sizes.clone())?;
@@ -208,7 +218,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Ends<L, P> {
         let start = monotonic_nanos();
         let time = time.as_nanos() as u64;
         let end = start + time;
-        let late = end + (time as f64 * GRACE) as u64;
+        let late = end + LEAST_GRACE.max((time as f64 * GRACE) as u64);
         let pace = Pace::new(start, plan.rate);
         let due = match plan.rate {
             Some(_) => pace.due(end).min(most),
@@ -309,7 +319,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Ends<L, P> {
             run,
             connects: client.traffic().segments.is_some(),
             offered,
-            sent: *client.sent(),
+            sent: client.sent(),
             time,
             received: server.map(|server| *server.tally().received()),
             served: server.map(|server| *server.served()),

@@ -1,0 +1,300 @@
+//! `perf gen`, `perf sink` and `perf search` through a gateway: what is sent is received, or lost in a
+//! place that has a name. Rates are far below what any machine does; nothing here depends on time.
+
+use std::process::Command;
+use std::time::Duration;
+
+use ci::gateway::{Gateway, binary};
+use ci::manifests::{Manifests, Protocol, Service, ServicePort};
+use ci::netns::{Namespace, require_root};
+use ci::process::Process;
+use serde_json::Value;
+
+/// Frames in a run, and in a second of it.
+const RATE: u64 = 2000;
+
+/// How long a run may take on a busy machine.
+const LATE: Duration = Duration::from_secs(90);
+
+#[test]
+fn at_a_low_rate_every_datagram_of_every_size_arrives() {
+    for lab in ["memif", "vhost", "af_packet", "af_xdp"] {
+        let record = measure(&format!(
+            "gen --lab {lab} --size 64:7,594:4,1518:1 --rate {RATE} --count {RATE}"
+        ));
+        let frames = &record["frames"];
+        assert_eq!(number(frames, "offered"), RATE, "{lab}: {record}");
+        assert_eq!(number(frames, "lost"), 0, "{lab}: {record}");
+        let received = &frames["received"];
+        assert_eq!(number(received, "distinct"), RATE, "{lab}: {record}");
+        for nothing in ["duplicates", "reordered", "corrupt", "stale"] {
+            assert_eq!(number(received, nothing), 0, "{lab}, {nothing}: {record}");
+        }
+        assert_eq!(number(&record["latency"], "count"), RATE, "{lab}: {record}");
+    }
+}
+
+#[test]
+fn datagrams_over_ipv6_come_back_by_the_way_they_went() {
+    let record = measure(&format!(
+        "gen --lab memif --family 6 --size 84 --echo --rate {RATE} --count {RATE}"
+    ));
+    assert_eq!(number(&record["frames"], "lost"), 0, "{record}");
+    let returned = &record["frames"]["returned"];
+    assert_eq!(number(returned, "distinct"), RATE, "{record}");
+    assert_eq!(number(&record["round_trip"], "count"), RATE, "{record}");
+}
+
+#[test]
+fn connections_are_opened_carry_data_and_are_closed() {
+    let held = measure(&format!(
+        "gen --lab memif --traffic tcp --size 200 --rate {RATE} --count {RATE} --flows 100"
+    ));
+    assert_eq!(number(&held["frames"], "lost"), 0, "{held}");
+    for every in ["opened", "established", "finished", "closed"] {
+        assert_eq!(number(&held["connections"], every), 100, "{every}: {held}");
+    }
+    let brief = measure(
+        "gen --lab memif --traffic connections --segments 3 --size 100 --rate 500 --count 500 --flows 10000",
+    );
+    let connections = &brief["connections"];
+    for every in ["opened", "established", "finished", "closed"] {
+        assert_eq!(number(connections, every), 500, "{every}: {brief}");
+    }
+    assert_eq!(
+        number(&brief["frames"]["received"], "distinct"),
+        1500,
+        "{brief}"
+    );
+    // And some in the warm-up.
+    assert!(number(&brief["gateway"], "flows_created") >= 500, "{brief}");
+}
+
+#[test]
+fn at_full_speed_every_frame_is_accounted_for() {
+    // The exit code says that the balance is even; here it is computed once more.
+    for lab in ["memif", "af_packet"] {
+        let record = measure(&format!("gen --lab {lab} --seconds 1"));
+        let balance = &record["balance"];
+        let [sent, missed, received, dropped, gateway_sent, arrived, lost] = [
+            "sent",
+            "gateway_missed",
+            "gateway_received",
+            "gateway_dropped",
+            "gateway_sent",
+            "received",
+            "missed",
+        ]
+        .map(|name| number(balance, name));
+        assert_eq!(sent, received + missed, "{lab}: {record}");
+        let gateway = &record["gateway"];
+        assert_eq!(
+            received + number(gateway, "originated"),
+            gateway_sent + dropped + number(gateway, "waiting"),
+            "{lab}: {record}"
+        );
+        assert_eq!(gateway_sent, arrived + lost, "{lab}: {record}");
+        let frames = &record["frames"];
+        let distinct = number(&frames["received"], "distinct");
+        assert!(distinct > RATE, "{lab}: {record}");
+        assert_eq!(
+            number(&frames["sent"], "data"),
+            distinct + number(frames, "lost"),
+            "{lab}: {record}"
+        );
+    }
+}
+
+#[test]
+fn a_search_ends_at_or_below_the_highest_rate_it_may_try() {
+    let records =
+        perf("search --lab memif --sizes 128 --most 3000 --trial 0.2 --tries 3 --warm-up 0.1");
+    let found = records.last().expect("a result");
+    assert_eq!(
+        (&found["verb"], &found["size"]),
+        (&"search".into(), &"128".into())
+    );
+    let throughput = found["throughput"].as_f64().expect("a rate");
+    assert!((0.0..=3000.0).contains(&throughput), "{found}");
+    // At parts of what was found, unless nothing was.
+    let parts = records.len() - 1;
+    assert!(parts == 3 || throughput == 0.0 && parts == 0, "{records:?}");
+    for record in &records[..parts] {
+        assert!(record["latency"]["p99_9"].is_u64(), "{record}");
+        assert_eq!(
+            record["balance"]["unaccounted"],
+            serde_json::json!([0, 0, 0])
+        );
+    }
+}
+
+#[test]
+fn generator_and_sink_in_processes_of_their_own_add_up() {
+    let space = Namespace::new("gateway");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let manifests = Manifests::new(directory.path().join("manifests"));
+    let port = ServicePort {
+        protocol: Protocol::Udp,
+        port: 80,
+        target: 8080,
+        node_port: Some(30_080),
+    };
+    let service = Service::new(
+        "perf",
+        &["172.16.0.10".parse().expect("an address")],
+        &[port],
+    );
+    manifests.apply(&service);
+    manifests.endpoints(&service, &["100.64.0.20".parse().expect("an address")]);
+    let socket = directory.path().join("memif");
+    let memif = |number: u8, role: &str| {
+        let socket = socket.display();
+        format!("vdev:net_memif{number},role={role},id={number},socket={socket},socket-abstract=no")
+    };
+    let _gateway = Gateway::start(
+        &space,
+        &format!(
+            r#"[region]
+path = "{}/region"
+huge_pages = "off"
+flows = 65536
+packet_memory_mb = 96
+[[links]]
+name = "outside"
+device = "{}"
+addresses = ["203.0.113.10/24"]
+[[links]]
+name = "inside"
+device = "{}"
+addresses = ["100.64.0.1/24"]
+[[routes]]
+to = "0.0.0.0/0"
+via = "203.0.113.1"
+[workers]
+count = 1
+idle_sleep_us = 50
+[source]
+kind = "manifests"
+path = "{}"
+"#,
+            directory.path().display(),
+            memif(0, "server"),
+            memif(1, "server"),
+            manifests.path().display(),
+        ),
+        directory.path(),
+    );
+    // Twice, against the same gateway: its links wait for the next peer when one has gone.
+    for round in 0..2 {
+        let mut sink = Command::new(binary("perf"));
+        sink.args(["sink", "--json", "--polite", "--seconds", "60", "--device"])
+            .arg(memif(1, "client"))
+            .args(["--address", "100.64.0.0/24"]);
+        let logs = directory.path().join(format!("sink-{round}"));
+        std::fs::create_dir_all(&logs).expect("a folder for logs");
+        let mut sink = Process::start("sink", sink, &logs);
+        sink.wait_for_log(&["sink:", "is open"], LATE);
+        let device = memif(0, "client");
+        let generator = perf_words(&[
+            "gen",
+            "--polite",
+            "--device",
+            &device,
+            "--via",
+            "203.0.113.10",
+            "--address",
+            "203.0.113.1",
+            "--to",
+            "203.0.113.10:30080",
+            "--flows",
+            "50",
+            "--open-rate",
+            "500",
+            "--rate",
+            "500",
+            "--count",
+            "500",
+            "--json",
+        ]);
+        let line = sink.wait_for_line("{", LATE);
+        let sink: Value = serde_json::from_str(&line).expect("a record");
+        let sent = number(&generator[0]["frames"]["sent"], "data");
+        assert_eq!(sent, 500, "{generator:?}");
+        let received = &sink["frames"]["received"];
+        assert_eq!(number(&sink["frames"]["sent"], "data"), sent, "{sink}");
+        assert_eq!(number(received, "distinct"), sent, "{sink}");
+        assert_eq!(number(&sink["latency"], "count"), sent, "{sink}");
+    }
+}
+
+#[test]
+fn wrong_use_exits_with_2_and_names_the_option() {
+    for (arguments, named) in [
+        ("gen", "--device"),
+        ("gen --device nonsense --via 10.0.0.1", "--device"),
+        ("gen --device vdev:net_null0", "--via"),
+        ("gen --device vdev:net_null0 --via 10.0.0.1", "--to"),
+        ("gen --lab memif --device vdev:net_null0", "--lab"),
+        ("gen --lab memif --size 63", "--size"),
+        ("gen --lab memif --rate 0", "--rate"),
+        ("gen --lab memif --family 5", "--family"),
+        ("gen --lab memif --traffic tcp", "--size 64"),
+        (
+            "gen --lab memif --gateway-bin /nonexistent",
+            "--gateway-bin",
+        ),
+        (
+            "search --device vdev:net_null0 --via 10.0.0.1 --to 10.0.0.1:1",
+            "--sink",
+        ),
+        ("sink --device vdev:net_null0", "--address"),
+    ] {
+        let output = Command::new(binary("perf"))
+            .args(arguments.split(' '))
+            .output()
+            .expect("perf runs");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments}: {errors}");
+        assert!(errors.contains(named), "{arguments}: {errors}");
+    }
+}
+
+/// The one record of a run. One with a count ends when so many are sent, however long that takes.
+fn measure(arguments: &str) -> Value {
+    let mut records = perf(arguments);
+    assert_eq!(records.len(), 1, "{records:?}");
+    records.remove(0)
+}
+
+/// Runs `perf` in a lab of its own.
+fn perf(arguments: &str) -> Vec<Value> {
+    require_root();
+    let mut words: Vec<&str> = arguments.split(' ').collect();
+    words.extend(["--json", "--polite", "--open-rate", "2000"]);
+    perf_words(&words)
+}
+
+fn perf_words(words: &[&str]) -> Vec<Value> {
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=10", "120"])
+        .arg(binary("perf"))
+        .args(words);
+    let output = command.output().expect("perf runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "perf {words:?} ({}): {}\n{text}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
+}
+
+fn number(group: &Value, name: &str) -> u64 {
+    group[name]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no count {name:?} in {group}"))
+}
