@@ -73,7 +73,7 @@ fn connections_are_opened_carry_data_and_are_closed() {
 #[test]
 fn at_full_speed_every_frame_is_accounted_for() {
     // The exit code says that the balance is even; here it is computed once more.
-    for lab in ["memif", "af_packet"] {
+    for lab in ["memif", "af_packet", "af_xdp"] {
         let record = measure(&format!("gen --lab {lab} --seconds 1"));
         let balance = &record["balance"];
         let [sent, missed, received, dropped, gateway_sent, arrived, lost] = [

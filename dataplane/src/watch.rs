@@ -178,14 +178,15 @@ impl Watched {
         self.replaced = status.replaced;
         self.link.info.up = status.up;
         self.link.info.speed_mbps = status.speed_mbps.unwrap_or(0);
-        self.link.info.missed = stats.rx_missed + self.undelivered(stats.rx_frames);
+        // The same frames, if the driver counts them.
+        self.link.info.missed = stats.rx_missed.max(self.undelivered(stats.rx_frames));
     }
 
-    /// AF_PACKET does not count what its ring had no room for: the interface's own counter does,
-    /// minus what was delivered. Frames still in the ring look lost, so only what was missing at
-    /// two looks counts.
+    /// AF_PACKET does not count what its ring had no room for, AF_XDP not what the kernel could not put
+    /// into its ring: the interface's own counter does, minus what was delivered. Frames still in the ring
+    /// look lost, so only what was missing at two looks counts.
     fn undelivered(&mut self, delivered: u64) -> u64 {
-        if !self.link.info.device.starts_with("af_packet:") {
+        if self.link.interface.is_none() {
             return 0;
         }
         let received = interface_frames(&self.link.port).saturating_sub(self.base);

@@ -66,7 +66,7 @@ struct Found {
     throughput_at_0_1_percent: f64,
     /// Frames a second that arrived at full speed, whatever was lost.
     at_full_speed: f64,
-    /// `generator` if at full speed nothing was lost and the device took nearly every burst at once: the
+    /// `generator` if at full speed nothing was lost and the device had room for nearly every burst: the
     /// gateway was not asked for all that it can do.
     limit: &'static str,
     /// Seconds of a trial.

@@ -55,7 +55,7 @@ pub struct Sent {
     pub unconnected: u64,
     /// Times that no buffer was to be had.
     pub no_buffer: u64,
-    /// Times that the device took fewer frames than it was offered.
+    /// Times that the device became full.
     pub device_full: u64,
 }
 
