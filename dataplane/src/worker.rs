@@ -105,7 +105,6 @@ impl Worker {
             if output.is_empty() {
                 continue;
             }
-            let offered = bytes_of(output);
             let mut taken = 0;
             for _ in 0..TX_TRIES {
                 taken += side.send(output) as u64;
@@ -118,6 +117,7 @@ impl Worker {
             let left = bytes_of(output);
             let refused = output.len() as u64;
             output.clear();
+            let offered = self.pipeline.take_bytes(side.link);
             if side.sends() {
                 self.pipeline
                     .sent(side.link, taken, offered - left, refused);

@@ -59,4 +59,4 @@ pub use record::{Record, RecordError};
 #[cfg(not(loom))]
 pub use region::{Family, Origin, Region, RegionError, Role};
 pub use ring::{Consumer, Producer, RingError};
-pub use slab::{Line, Slab, TagLine};
+pub use slab::{HalfLine, Line, Slab, TagLine};

@@ -1,6 +1,6 @@
 //! Typed arrays of atomics in shared memory.
 //!
-//! A [`Slab`] is a slice of cache lines that keeps its memory alive: a part of the mapped region in
+//! A [`Slab`] is a slice of cache lines (or halves of them) that keeps its memory alive: a part of the mapped region in
 //! production, heap memory in tests. Lines hold nothing but atomics, so any bytes that another
 //! process leaves there are valid values, and a torn multi-word read is merely stale data for the
 //! reader's own sequence check to refuse.
@@ -32,8 +32,20 @@ impl Default for TagLine {
     }
 }
 
+/// Half a cache line: four 64-bit words.
+#[derive(Debug)]
+#[repr(C, align(32))]
+pub struct HalfLine(pub [AtomicU64; 4]);
+
+impl Default for HalfLine {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
 mod sealed {
     pub trait Sealed {}
+    impl Sealed for super::HalfLine {}
     impl Sealed for super::Line {}
     impl Sealed for super::TagLine {}
 }
@@ -41,6 +53,7 @@ mod sealed {
 /// Types for which every bit pattern is valid and every access atomic: they may lie in memory that
 /// other processes write.
 pub trait Shared: sealed::Sealed + Default + Send + Sync + 'static {}
+impl Shared for HalfLine {}
 impl Shared for Line {}
 impl Shared for TagLine {}
 
@@ -90,6 +103,20 @@ impl<T: Shared> Slab<T> {
     }
 }
 
+impl Slab<Line> {
+    /// The same memory as half lines, twice as many.
+    #[must_use]
+    pub fn halves(self) -> Slab<HalfLine> {
+        Slab {
+            // A line of eight words is two of four, one after the other, and better aligned than they
+            // have to be.
+            start: self.start.cast(),
+            len: self.len * 2,
+            _memory: self._memory,
+        }
+    }
+}
+
 impl<T: Shared> Clone for Slab<T> {
     fn clone(&self) -> Self {
         Self {
@@ -104,7 +131,8 @@ impl<T: Shared> Deref for Slab<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        // SAFETY: `from_raw`'s contract, or `heap`, which made exactly `len` lines that `_memory` owns.
+        // SAFETY: `from_raw`'s contract, or `heap`, which made exactly `len` lines that `_memory` owns; or
+        // `halves` of such lines.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

@@ -8,17 +8,16 @@
 //! | 16–79 | drops by [`Reason`] |
 //! | 128–255 | links: 8 words each, [`LinkCounter`] |
 //!
-//! Service counters: 4 words a service slot, [`ServiceCounter`], two slots to a line.
+//! Service counters: half a line a service slot, [`ServiceCounter`].
 
 use hugepages::sync::{AtomicU64, Ordering};
-use hugepages::{Line, Slab};
+use hugepages::{HalfLine, Line, Slab};
 
 use crate::reason::Reason;
 
 const REASONS: usize = 16;
 const LINKS: usize = 128;
 const WORDS_PER_LINK: usize = 8;
-const WORDS_PER_SERVICE: usize = 4;
 
 /// Lines of a worker's counters.
 pub const LINES: usize = 64;
@@ -138,8 +137,12 @@ pub enum ServiceCounter {
 #[derive(Debug, Clone)]
 pub struct Counters {
     totals: Slab<Line>,
-    services: Slab<Line>,
+    services: Slab<HalfLine>,
 }
+
+/// One worker's counters of services, to count established frames.
+#[derive(Clone, Copy)]
+pub(crate) struct ServiceFrames<'a>(&'a [HalfLine]);
 
 impl Counters {
     /// Counters in these lines: [`LINES`] and one for every two service slots.
@@ -150,7 +153,10 @@ impl Counters {
     #[must_use]
     pub fn new(totals: Slab<Line>, services: Slab<Line>) -> Self {
         assert!(totals.len() >= LINES, "a worker has {LINES} counter lines");
-        Self { totals, services }
+        Self {
+            totals,
+            services: services.halves(),
+        }
     }
 
     /// Counters on the heap for this many service slots.
@@ -189,24 +195,17 @@ impl Counters {
         }
     }
 
-    /// Counts a translated frame of `bytes` bytes for a service.
+    /// To count translated frames of services.
     #[inline(always)]
-    pub fn add_service_frame(&self, slot: u32, bytes: usize) {
-        // Both words lie in one line: one bounds check.
-        if let Some(line) = self.services.get(slot as usize / 2) {
-            let first = slot as usize % 2 * WORDS_PER_SERVICE;
-            add(&line.0[first], 1);
-            add(&line.0[first + 1], bytes as u64);
-        }
+    pub(crate) fn service_frames(&self) -> ServiceFrames<'_> {
+        ServiceFrames(&self.services)
     }
 
     /// Adds to a service's counter.
     pub fn add_service(&self, slot: u32, counter: ServiceCounter, count: u64) {
-        bump(
-            &self.services,
-            slot as usize * WORDS_PER_SERVICE + counter as usize,
-            count,
-        );
+        if let Some(words) = self.services.get(slot as usize) {
+            add(&words.0[counter as usize], count);
+        }
     }
 
     /// Books what a process that was killed left open: frames that it had in hand are drops
@@ -255,23 +254,25 @@ impl Counters {
     /// A service's counter.
     #[must_use]
     pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
-        read(
-            &self.services,
-            slot as usize * WORDS_PER_SERVICE + counter as usize,
-        )
+        self.services
+            .get(slot as usize)
+            .map_or(0, |words| words.0[counter as usize].load(Ordering::Relaxed))
     }
 
     /// Service slots that have counters.
     #[must_use]
     pub fn service_slots(&self) -> usize {
-        self.services.len() * 2
+        self.services.len()
     }
+}
 
-    /// Asks for the line of a service's counters.
+impl ServiceFrames<'_> {
+    /// Counts a translated frame of `bytes` bytes for a service.
     #[inline(always)]
-    pub fn prefetch_service(&self, slot: u32) {
-        if let Some(line) = self.services.get(slot as usize * WORDS_PER_SERVICE / 8) {
-            intrinsics::prefetch(line);
+    pub(crate) fn count(self, slot: u32, bytes: usize) {
+        if let Some(words) = self.0.get(slot as usize) {
+            add(&words.0[ServiceCounter::Frames as usize], 1);
+            add(&words.0[ServiceCounter::Bytes as usize], bytes as u64);
         }
     }
 }

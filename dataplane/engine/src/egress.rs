@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use arrayvec::ArrayVec;
 use packet::ethernet::Mac;
 use packet::parse::{ETHERNET_HEADER, NO_VLAN, VLAN_TAG};
-use packet::{Buffer, Pool, arp, ndp};
+use packet::{Buffer, Burst, Pool, arp, ndp};
 
 use crate::counters::{Counters, Total};
 use crate::neighbour::{Neighbours, Solicitation, Word};
@@ -34,6 +34,8 @@ const PARKED_SECONDS: u32 = 3;
 pub(crate) struct Egress<B: Buffer> {
     pub(crate) ways: Ways,
     pub(crate) outputs: Vec<Output<B>>,
+    /// Bytes put into each output since they were last asked for.
+    bytes: Vec<u64>,
     parked: Vec<Parked<B>>,
 }
 
@@ -50,6 +52,7 @@ impl<B: Buffer> Egress<B> {
         Self {
             ways: Ways::default(),
             outputs: links.iter().map(|_| ArrayVec::new()).collect(),
+            bytes: vec![0; links.len()],
             parked: Vec::with_capacity(MAX_PARKED),
         }
     }
@@ -69,8 +72,30 @@ impl<B: Buffer> Egress<B> {
     /// Puts a frame that is complete into a link's output.
     #[inline(always)]
     pub(crate) fn push(&mut self, link: usize, frame: B) -> Result<(), Reason> {
+        let len = frame.bytes().len() as u64;
         let output = self.outputs.get_mut(link).ok_or(Reason::NoRoute)?;
-        output.try_push(frame).map_err(|_| Reason::TxFull)
+        output.try_push(frame).map_err(|_| Reason::TxFull)?;
+        self.bytes[link] += len;
+        Ok(())
+    }
+
+    /// Moves a burst of `bytes` bytes, complete frames all, into a link's output; false, and nothing
+    /// moved, if there is no such link or no room.
+    #[inline(always)]
+    pub(crate) fn push_all(&mut self, link: usize, burst: &mut Burst<B>, bytes: u64) -> bool {
+        let Some(output) = self.outputs.get_mut(link) else {
+            return false;
+        };
+        let moved = intrinsics::move_all(burst, output);
+        if moved {
+            self.bytes[link] += bytes;
+        }
+        moved
+    }
+
+    /// Bytes of the frames put into a link's output since this was last asked.
+    pub(crate) fn take_bytes(&mut self, link: usize) -> u64 {
+        self.bytes.get_mut(link).map_or(0, std::mem::take)
     }
 
     /// Lets a frame, complete but for its Ethernet header, wait for its next hop.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use packet::checksum::Delta;
 use packet::parse::Parsed;
-use packet::plain;
+use packet::plain::{self, Start};
 use packet::rewrite::{Translation, rewrite4, rewrite6};
 use packet::tuple::{Ports, Tuple, swap_ports, words4, words6};
 
@@ -51,8 +51,8 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn translate(from: &Self::Key, to: &Self::Key) -> Self::Translation;
     /// Rewrites a frame.
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
-    /// The tuple of a plain frame; see [`packet::plain`].
-    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>>;
+    /// The tuple of a plain frame that starts so; see [`packet::plain`].
+    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>>;
     /// Rewrites a plain frame; returns its TCP flags.
     fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
     /// Addresses and ports of a translation.
@@ -179,7 +179,7 @@ impl Family for V4 {
 
     #[inline(always)]
     fn hash(seeds: [u64; 2], key: &[u64; 2]) -> u64 {
-        mix(mix(key[0] ^ seeds[0], key[1] ^ seeds[1]) ^ seeds[0], SPREAD)
+        mix(key[0] ^ seeds[0], key[1] ^ seeds[1])
     }
 
     #[inline(always)]
@@ -225,8 +225,8 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>> {
-        plain::key4(bytes).map(|key| Turned::new(&key))
+    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
+        plain::key4(bytes, start).map(|key| Turned::new(&key))
     }
 
     #[inline(always)]
@@ -282,7 +282,7 @@ impl Family for V6 {
         let [a, b] = seeds;
         let first = mix(key[0] ^ a, key[1] ^ b);
         let second = mix(key[2] ^ b, key[3] ^ a.rotate_left(17));
-        mix(mix(first ^ key[4], second ^ b) ^ a, SPREAD)
+        mix(first ^ key[4], second ^ b)
     }
 
     #[inline(always)]
@@ -337,8 +337,8 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8]) -> Option<Turned<Self>> {
-        plain::key6(bytes).map(|key| Turned::new(&key))
+    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
+        plain::key6(bytes, start).map(|key| Turned::new(&key))
     }
 
     #[inline(always)]

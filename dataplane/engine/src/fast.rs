@@ -4,39 +4,34 @@
 //! in registers. A frame that turns out to be unusual in any way is left alone; [`crate::pipeline`]
 //! handles it when it puts the frames into outputs, so that the order of a flow's frames stays.
 
+use packet::plain::Start;
 use packet::{BURST, Buffer, Burst};
 
-use crate::counters::{Counters, LinkCounter, Total};
+use crate::counters::{LinkCounter, ServiceFrames, Total};
 use crate::family::Family;
-use crate::flow::FlowTable;
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
+use crate::flow::{Entries, FlowTable};
 use crate::lane::{Lane, Quick, Tabled, UNUSUAL};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
-use crate::ways::Ways;
+use crate::ways::WaysNow;
 
 impl<B: Buffer> Pipeline<B> {
     /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F` and
     /// returns their number.
     #[inline(always)]
     pub(crate) fn classify<F: Tabled>(&mut self, input: usize, burst: &Burst<B>) -> usize {
-        // The MAC address of a frame that may be plain here, moved up; that of no frame if there is none.
-        let mac = match self.shared.topology.links.get(input) {
-            Some(link) if link.vlan.is_none() => {
-                let [a, b, c, d, e, f] = link.mac;
-                u64::from_le_bytes([0, 0, a, b, c, d, e, f])
-            }
-            _ => 1,
-        };
+        let start = F::start(&self.starts, input);
         let table = F::table(&self.shared);
         let (lanes, links, quick) = F::plain(&mut self.scratch);
         let is_first = F::PLAIN == Lane::Plain4;
         if is_first {
-            *lanes = [Lane::Unknown; BURST];
+            *lanes = [Lane::Plain4; BURST];
             *links = [UNUSUAL; BURST];
         }
-        let (found, received) = find_plain(table, mac, burst, lanes, quick);
+        let found = find_plain(table, start, burst, lanes, quick);
         if is_first {
+            let received = self.scratch.bytes;
             let count = burst.len() as u64;
             self.counters.add(Total::Received, count);
             self.counters.add(Total::Bursts, 1);
@@ -63,42 +58,48 @@ impl<B: Buffer> Pipeline<B> {
             find_entries(table, quick);
         }
         let meets = Meets {
-            table,
-            counters: &self.counters,
-            ways: &self.egress.ways,
+            entries: table.entries(),
+            services: self.counters.service_frames(),
+            ways: self.egress.ways.now(),
             second: now.second,
         };
-        meets.translate_all(burst, links, quick, observer);
+        translate_plain(meets, burst, links, quick, observer);
     }
 }
 
-/// Stage 2: number of plain frames, and bytes of all. What is not plain becomes a [`Quick`] that nothing is
-/// found for.
+/// Stage 2: number of plain frames. What is not plain becomes a [`Quick`] that nothing is found for.
 #[inline(never)]
 fn find_plain<F: Tabled, B: Buffer>(
     table: &FlowTable<F>,
-    mac: u64,
+    start: &Start,
     burst: &[B],
     lanes: &mut [Lane; BURST],
     quick: &mut [Quick<F>; BURST],
-) -> (usize, u64) {
-    let (mut found, mut received) = (0, 0);
+) -> usize {
+    let mut others = 0;
     for ((frame, lane), quick) in burst.iter().zip(lanes).zip(quick) {
         let bytes = frame.bytes();
-        received += bytes.len() as u64;
-        match F::plain_key(bytes) {
-            Some(key) if start(bytes) << 16 == mac && frame.is_contiguous() => {
-                quick.key = key;
+        match F::plain_key(bytes, start) {
+            Some(key) if frame.is_contiguous() => {
                 let place = table.place_of(&key);
                 table.prefetch_bucket(place);
+                quick.key = key;
                 (quick.index, quick.tag) = place.parts();
-                *lane = F::PLAIN;
-                found += 1;
+                if F::PLAIN != Lane::Plain4 {
+                    *lane = F::PLAIN;
+                }
             }
-            _ => *quick = Quick::default(),
+            _ => {
+                others += 1;
+                *quick = Quick::default();
+                if F::PLAIN == Lane::Plain4 {
+                    // Taken for plain so far.
+                    *lane = Lane::Unknown;
+                }
+            }
         }
     }
-    (found, received)
+    burst.len() - others
 }
 
 /// Stage 3: from buckets to entries.
@@ -116,40 +117,41 @@ fn find_entries<F: Family>(table: &FlowTable<F>, quick: &mut [Quick<F>]) {
     }
 }
 
+/// Stage 4: translates what can be, and notes the links.
+#[inline(never)]
+fn translate_plain<F: Family, B: Buffer, O: Observe>(
+    meets: Meets<'_, F>,
+    burst: &mut [B],
+    links: &mut [u8; BURST],
+    quick: &[Quick<F>; BURST],
+    observer: &mut O,
+) {
+    for ((frame, link), quick) in burst.iter_mut().zip(links).zip(quick) {
+        if let Some(leaves_by) = meets.translate(quick, frame.bytes_mut(), observer) {
+            *link = leaves_by;
+        }
+    }
+}
+
 /// What a frame meets in stage 4.
+#[derive(Clone, Copy)]
 struct Meets<'a, F: Family> {
-    table: &'a FlowTable<F>,
-    counters: &'a Counters,
-    ways: &'a Ways,
+    entries: Entries<'a, F>,
+    services: ServiceFrames<'a>,
+    ways: WaysNow<'a>,
     second: u32,
 }
 
 impl<F: Family> Meets<'_, F> {
-    /// Stage 4: translates what can be, and notes the links.
-    #[inline(never)]
-    fn translate_all<B: Buffer, O: Observe>(
-        &self,
-        burst: &mut [B],
-        links: &mut [u8; BURST],
-        quick: &[Quick<F>; BURST],
-        observer: &mut O,
-    ) {
-        for ((frame, link), quick) in burst.iter_mut().zip(links).zip(quick) {
-            if let Some(leaves_by) = self.translate(quick, frame.bytes_mut(), observer) {
-                *link = leaves_by;
-            }
-        }
-    }
-
     /// Translates a frame and returns its link; or leaves it alone.
     #[inline(always)]
     fn translate<O: Observe>(
-        &self,
+        self,
         quick: &Quick<F>,
         bytes: &mut [u8],
         observer: &mut O,
     ) -> Option<u8> {
-        let hit = self.table.read_of(quick.index, &quick.key)?;
+        let hit = self.entries.read(quick.index, &quick.key)?;
         let way = self.ways.get(hit.hop)?;
         if bytes.len() > way.longest as usize {
             return None;
@@ -158,9 +160,8 @@ impl<F: Family> Meets<'_, F> {
         // Plain segments have no SYN, so that `seen` has nothing to decide.
         let flags = flags.map_or(REPLIED, |flags| flags & (FIN | RST | ACK));
         way.set_addresses(bytes);
-        self.table.touch(hit.index, self.second, flags);
-        self.counters
-            .add_service_frame(hit.hop.service(), bytes.len());
+        self.entries.touch(hit.index, self.second, flags);
+        self.services.count(hit.hop.service(), bytes.len());
         if O::WATCHES {
             let key = quick.key.key();
             let (addresses, ports) = F::parts(&hit.translation);
@@ -170,12 +171,4 @@ impl<F: Family> Meets<'_, F> {
         }
         Some(way.link)
     }
-}
-
-/// The first eight bytes, little-endian.
-#[inline(always)]
-fn start(bytes: &[u8]) -> u64 {
-    bytes
-        .first_chunk()
-        .map_or(0, |start| u64::from_le_bytes(*start))
 }

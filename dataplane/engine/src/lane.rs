@@ -2,11 +2,13 @@
 
 use packet::BURST;
 use packet::parse::Parsed;
+use packet::plain::Start;
 
 use crate::family::{Family, Turned, V4, V6};
 use crate::flow::{FlowTable, Place};
 use crate::reason::Reason;
 use crate::shared::Shared;
+use crate::topology::LinkConfig;
 
 /// Working memory of a burst. Kept between bursts: to clear it would cost more than to fill it.
 #[derive(Debug)]
@@ -14,6 +16,8 @@ pub(crate) struct Scratch {
     pub(crate) lanes: [Lane; BURST],
     /// Where a translated frame leaves; [`UNUSUAL`] for all others.
     pub(crate) links: [u8; BURST],
+    /// Bytes of the whole burst.
+    pub(crate) bytes: u64,
     pub(crate) plain4: [Quick<V4>; BURST],
     pub(crate) plain6: [Quick<V6>; BURST],
     pub(crate) reasons: [Reason; BURST],
@@ -26,11 +30,35 @@ impl Default for Scratch {
         Self {
             lanes: [Lane::Local; BURST],
             links: [UNUSUAL; BURST],
+            bytes: 0,
             plain4: [Quick::default(); BURST],
             plain6: [Quick::default(); BURST],
             reasons: [Reason::NotOurs; BURST],
             v4: [Work::default(); BURST],
             v6: [Work::default(); BURST],
+        }
+    }
+}
+
+/// How plain frames that come in by a link start, over IPv4 and over IPv6.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Starts {
+    v4: Start,
+    v6: Start,
+}
+
+impl Starts {
+    /// Frames of a link with a VLAN are tagged, hence not plain.
+    pub(crate) fn new(link: &LinkConfig) -> Self {
+        if link.vlan.is_some() {
+            return Self {
+                v4: Start::NONE,
+                v6: Start::NONE,
+            };
+        }
+        Self {
+            v4: Start::v4(link.mac),
+            v6: Start::v6(link.mac),
         }
     }
 }
@@ -125,6 +153,9 @@ pub(crate) trait Tabled: Family {
     fn table(shared: &Shared) -> &FlowTable<Self>;
 
     fn plain(scratch: &mut Scratch) -> Plain<'_, Self>;
+
+    /// How its plain frames start that come in by this link.
+    fn start(starts: &[Starts], link: usize) -> &Start;
 }
 
 impl Tabled for V4 {
@@ -139,6 +170,11 @@ impl Tabled for V4 {
     fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
         (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain4)
     }
+
+    #[inline(always)]
+    fn start(starts: &[Starts], link: usize) -> &Start {
+        starts.get(link).map_or(&Start::NONE, |starts| &starts.v4)
+    }
 }
 
 impl Tabled for V6 {
@@ -152,5 +188,10 @@ impl Tabled for V6 {
     #[inline(always)]
     fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
         (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain6)
+    }
+
+    #[inline(always)]
+    fn start(starts: &[Starts], link: usize) -> &Start {
+        starts.get(link).map_or(&Start::NONE, |starts| &starts.v6)
     }
 }

@@ -19,7 +19,7 @@ use crate::egress::{Egress, Output, is_vlan, set_ethernet};
 use crate::family::{Family, V4, V6};
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
 use crate::flow::{Hit, Hop, State};
-use crate::lane::{Lane, Scratch, Tabled, UNUSUAL, Work};
+use crate::lane::{Lane, Scratch, Starts, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
 use crate::publish::Subscriber;
@@ -53,6 +53,7 @@ pub struct Pipeline<B: Buffer> {
     /// New flows refused one after the other because the table is full.
     pub(crate) futile: u32,
     pub(crate) scratch: Box<Scratch>,
+    pub(crate) starts: Vec<Starts>,
     upkeep: Upkeep,
 }
 
@@ -77,7 +78,9 @@ impl<B: Buffer> Pipeline<B> {
         seed: u64,
     ) -> Self {
         let snat_ports = SnatPorts::new(shared.options.nodeport_range);
-        let egress = Egress::new(&shared.topology.links);
+        let links = &shared.topology.links;
+        let egress = Egress::new(links);
+        let starts = links.iter().map(Starts::new).collect();
         let (v4_buckets, v6_buckets) = (shared.v4.bucket_count(), shared.v6.bucket_count());
         Self {
             shared,
@@ -89,6 +92,7 @@ impl<B: Buffer> Pipeline<B> {
             reports: (0, 0),
             futile: 0,
             scratch: Box::default(),
+            starts,
             upkeep: Upkeep {
                 // Each worker begins elsewhere: side by side they would do one's work twice.
                 v4: v4_buckets * worker / MAX_WORKERS,
@@ -113,9 +117,13 @@ impl<B: Buffer> Pipeline<B> {
         self.snapshots.refresh();
         let routes = self.snapshots.get().route_generation;
         self.egress.ways.refresh(&self.shared.neighbours, routes);
+        let mut received = 0;
         for frame in burst.iter() {
-            intrinsics::prefetch(frame.bytes());
+            let bytes = frame.bytes();
+            intrinsics::prefetch(bytes);
+            received += bytes.len() as u64;
         }
+        self.scratch.bytes = received;
         let left = burst.len() - self.classify::<V4>(input, burst);
         if left > 0 && self.classify::<V6>(input, burst) < left {
             self.classify_unusual(input, burst);
@@ -177,6 +185,11 @@ impl<B: Buffer> Pipeline<B> {
     /// Frames to be sent by one link.
     pub fn output(&mut self, link: usize) -> Option<&mut Output<B>> {
         self.egress.output(link)
+    }
+
+    /// Bytes of the frames put into a link's output since this was last asked.
+    pub fn take_bytes(&mut self, link: usize) -> u64 {
+        self.egress.take_bytes(link)
     }
 
     /// Counts frames handed over to another worker, which sends them.
@@ -289,15 +302,15 @@ impl<B: Buffer> Pipeline<B> {
         pool: &mut P,
         observer: &mut O,
     ) -> u64 {
-        let links = &self.scratch.links[..burst.len()];
+        let count = burst.len();
+        let links = &self.scratch.links[..count];
         let first = links.first().copied().unwrap_or(UNUSUAL);
         if links.iter().fold(0, |all, link| all | (link ^ first)) == 0
-            && let Some(output) = self.egress.outputs.get_mut(usize::from(first))
-            && output.remaining_capacity() >= burst.len()
+            && self
+                .egress
+                .push_all(usize::from(first), burst, self.scratch.bytes)
         {
-            let count = burst.len() as u64;
-            intrinsics::move_all(burst, output);
-            return count;
+            return count as u64;
         }
         let mut hits = 0;
         for (at, frame) in burst.drain(..).enumerate() {
@@ -443,7 +456,7 @@ impl<B: Buffer> Pipeline<B> {
             REPLIED
         };
         F::table(&self.shared).touch(hit.index, now.second, flags);
-        self.counters.add_service_frame(hop.service(), len);
+        self.counters.service_frames().count(hop.service(), len);
         self.observe_translation::<F, O>(work, hit, observer);
         self.leave(
             now,

@@ -22,6 +22,13 @@ pub(crate) struct Ways {
     of: (u64, u16),
 }
 
+/// A worker's ways during a burst.
+#[derive(Clone, Copy)]
+pub(crate) struct WaysNow<'a> {
+    slots: &'a [Way; MAX_NEIGHBOURS],
+    epoch: u64,
+}
+
 /// How a plain frame leaves.
 #[derive(Debug, Clone, Copy, Default)]
 #[repr(align(32))]
@@ -61,11 +68,13 @@ impl Ways {
         }
     }
 
-    /// The way of a flow's hop, if it is known.
+    /// The ways of this epoch.
     #[inline(always)]
-    pub(crate) fn get(&self, hop: Hop) -> Option<&Way> {
-        let way = &self.slots[usize::from(hop.neighbour()) % MAX_NEIGHBOURS];
-        (way.hop == self.epoch | hop.0 >> 32).then_some(way)
+    pub(crate) fn now(&self) -> WaysNow<'_> {
+        WaysNow {
+            slots: &self.slots,
+            epoch: self.epoch,
+        }
     }
 
     /// Keeps the way of a hop that is up to date. Not for unresolved neighbours, nor for links with a VLAN:
@@ -99,6 +108,15 @@ impl Ways {
             self.slots.fill(Way::default());
             self.epoch = 1 << 32;
         }
+    }
+}
+
+impl<'a> WaysNow<'a> {
+    /// The way of a flow's hop, if it is known.
+    #[inline(always)]
+    pub(crate) fn get(self, hop: Hop) -> Option<&'a Way> {
+        let way = &self.slots[usize::from(hop.neighbour()) % MAX_NEIGHBOURS];
+        (way.hop == self.epoch | hop.0 >> 32).then_some(way)
     }
 }
 
@@ -145,33 +163,36 @@ mod tests {
         let (neighbours, hop, word) = resolved(1);
         let mut ways = Ways::default();
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_none());
+        assert!(ways.now().get(hop).is_none());
         ways.keep(hop, word, &link(None));
         let mut frame = [0; 14];
-        let way = ways.get(hop).unwrap();
+        let way = ways.now().get(hop).unwrap();
         way.set_addresses(&mut frame);
         assert_eq!(frame, [1, 1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 0, 0]);
         assert_eq!((way.link, way.longest), (1, 1514));
         let same_for_another_service = Hop::new(10, hop.neighbour(), word.generation(), 5);
-        assert!(ways.get(same_for_another_service).is_some());
+        assert!(ways.now().get(same_for_another_service).is_some());
         let older = Hop::new(9, hop.neighbour(), word.generation(), 4);
-        assert!(ways.get(older).is_none());
+        assert!(ways.now().get(older).is_none());
 
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_some(), "nothing has changed");
+        assert!(ways.now().get(hop).is_some(), "nothing has changed");
         ways.refresh(&neighbours, 6);
-        assert!(ways.get(hop).is_none(), "the routes have changed");
+        assert!(ways.now().get(hop).is_none(), "the routes have changed");
         ways.keep(hop, word, &link(None));
-        assert!(ways.get(hop).is_none(), "a hop of old routes is not kept");
+        assert!(
+            ways.now().get(hop).is_none(),
+            "a hop of old routes is not kept"
+        );
 
         ways.refresh(&neighbours, 5);
         ways.keep(hop, word, &link(None));
         assert!(neighbours.learn(1, "10.0.0.7".parse().unwrap(), [1; 6], 2));
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_some(), "the same address again");
+        assert!(ways.now().get(hop).is_some(), "the same address again");
         assert!(neighbours.learn(1, "10.0.0.7".parse().unwrap(), [8; 6], 3));
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_none(), "another address");
+        assert!(ways.now().get(hop).is_none(), "another address");
     }
 
     #[test]
@@ -182,9 +203,9 @@ mod tests {
         ways.keep(hop, word, &link(None));
         neighbours.maintain(&mut 0, 64, 100, |_| {});
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_none());
+        assert!(ways.now().get(hop).is_none());
         ways.keep(hop, neighbours.word(hop.neighbour()), &link(None));
-        assert!(ways.get(hop).is_none());
+        assert!(ways.now().get(hop).is_none());
     }
 
     #[test]
@@ -193,7 +214,7 @@ mod tests {
         let mut ways = Ways::default();
         ways.refresh(&neighbours, 5);
         ways.keep(hop, word, &link(Some(7)));
-        assert!(ways.get(hop).is_none());
+        assert!(ways.now().get(hop).is_none());
     }
 
     #[test]
@@ -205,6 +226,6 @@ mod tests {
         ways.epoch = u64::MAX << 32;
         ways.refresh(&neighbours, 6);
         ways.refresh(&neighbours, 5);
-        assert!(ways.get(hop).is_none());
+        assert!(ways.now().get(hop).is_none());
     }
 }

@@ -360,10 +360,11 @@ impl<'a, F: Family> Entries<'a, F> {
         let word = self.word(index, ACTIVITY);
         // Relaxed: the word stands alone; nothing else is concluded from it.
         let seen = word.load(Ordering::Relaxed);
-        // A reset that is followed by other frames of its direction was none: forged, or refused.
-        let now = activity(second, seen as u8 & !RST | flags);
-        if seen != now {
-            touch_changed(word, seen, now);
+        // Seen in this second with these flags, and no reset: one that is followed by other frames of its
+        // direction was none: forged, or refused.
+        let now = activity(second, flags);
+        if seen & (activity(u32::MAX, RST) | now) != now {
+            touch_changed(word, seen, activity(second, seen as u8 & !RST | flags));
         }
     }
 

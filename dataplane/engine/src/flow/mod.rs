@@ -14,6 +14,7 @@ mod loom_tests;
 mod tests;
 
 pub use age::FlowView;
+pub(crate) use entry::Entries;
 pub use entry::{Direction, Hit, Hop, NO_ROUTES};
 pub use state::{State, Timeouts};
 pub use table::{FlowTable, InsertError, Inserted, NewFlow, Place};

@@ -217,12 +217,6 @@ impl<F: Family> FlowTable<F> {
         self.entries().read(index, &Turned::new(key))
     }
 
-    /// [`FlowTable::read`] by a turned tuple.
-    #[inline(always)]
-    pub(crate) fn read_of(&self, index: u32, key: &Turned<F>) -> Option<Hit<F>> {
-        self.entries().read(index, key)
-    }
-
     /// Looks `key` up in both its buckets.
     pub fn find(&self, key: &F::Key, place: Place) -> Option<Hit<F>> {
         let (entries, key) = (self.entries(), Turned::new(key));
@@ -441,15 +435,18 @@ impl<F: Family> FlowTable<F> {
         (index as usize) < self.slots()
     }
 
+    /// The entries, for loops that keep them at hand.
     #[inline(always)]
-    fn entries(&self) -> Entries<'_, F> {
+    pub(crate) fn entries(&self) -> Entries<'_, F> {
         Entries::new(&self.entries)
     }
 
     #[inline(always)]
     fn bucket_of(&self, hash: u64) -> u32 {
-        // The high half of hash × buckets: any number of buckets, no division.
-        ((u128::from(hash) * self.buckets.len() as u128) >> 64) as u32
+        // The multiplication spreads what the low bits, which are the tag, do not tell into the high ones;
+        // of these the high half of hash × buckets is made: any number of buckets, no division.
+        let spread = hash.wrapping_mul(SPREAD);
+        ((u128::from(spread) * self.buckets.len() as u128) >> 64) as u32
     }
 
     fn alternate(&self, place: Place) -> u32 {
