@@ -119,6 +119,20 @@ fn a_search_ends_at_or_below_the_highest_rate_it_may_try() {
     // At parts of what was found, unless nothing was.
     let parts = records.len() - 1;
     assert!(parts == 3 || throughput == 0.0 && parts == 0, "{records:?}");
+    if parts == 3 {
+        // What is called a throughput was seen to hold.
+        let whole = &records[2]["frames"];
+        assert_eq!(
+            (number(whole, "unsent"), number(whole, "lost")),
+            (0, 0),
+            "{whole}"
+        );
+        let trials = found["trials"].as_array().expect("trials");
+        let held = trials
+            .iter()
+            .any(|trial| trial[0].as_f64() == Some(throughput) && trial[1].as_f64() == Some(0.0));
+        assert!(held, "{found}");
+    }
     for record in &records[..parts] {
         assert!(record["latency"]["p99_9"].is_u64(), "{record}");
         assert_eq!(

@@ -12,15 +12,20 @@ use crate::lab::Lab;
 use crate::lab::ledger::Ledger;
 use crate::options::{LabOptions, Links, Load};
 use crate::priority::Raised;
+use crate::record::traffic::TrafficRecord;
 use crate::tester::Tester;
 use crate::traffic::choice::Sizes;
 use crate::traffic::trial::{Plan, Trial};
 
-/// Parts of the throughput at which latency is measured.
-const PARTS: [u32; 3] = [50, 90, 100];
+/// Parts of the throughput at which latency is measured, besides all of it.
+const PARTS: [f64; 2] = [0.5, 0.9];
 
-/// Steps down at the end, if the rate that was found does not hold again.
-const STEPS_DOWN: u32 = 20;
+/// The loss of the second rate.
+const NEARLY: f64 = 0.001;
+
+/// A step up from a rate that holds when none is known that does not, and where that ends.
+const UP: f64 = 1.25;
+const MOST: f64 = 1e9;
 
 /// Finds the highest rate at which a gateway loses nothing, and the highest at which it loses 0.1 %,
 /// for each frame size, and measures latency at 50, 90 and 100 % of the first.
@@ -44,7 +49,7 @@ pub struct Options {
     /// A rate fails when it fails so often in a row: on a shared machine others cause loss, too.
     #[arg(long, default_value_t = 2)]
     tries: u32,
-    /// Highest rate tried; default: a tenth more than what arrives at full speed.
+    /// Highest rate tried; default: none, beginning a tenth above what arrives at full speed.
     #[arg(long)]
     most: Option<f64>,
     /// One JSON object a line instead of tables.
@@ -60,9 +65,9 @@ struct Found {
     lab: String,
     flows: u32,
     size: String,
-    /// Frames a second without loss; 0 if even the lowest rate tried lost some.
+    /// Frames a second without loss, found and then seen to hold once more; 0 if no rate did.
     throughput: f64,
-    /// Frames a second with at most 0.1 % lost.
+    /// Frames a second with at most 0.1 % lost, likewise.
     throughput_at_0_1_percent: f64,
     /// Frames a second that arrived at full speed, whatever was lost.
     at_full_speed: f64,
@@ -71,7 +76,7 @@ struct Found {
     limit: &'static str,
     /// Seconds of a trial.
     trial: f64,
-    /// Every trial: rate, part that was lost.
+    /// Every trial in order, those that failed too: rate, part that was lost.
     trials: Vec<(f64, f64)>,
     seed: u64,
     #[serde(flatten)]
@@ -162,11 +167,19 @@ impl Options {
         let at_full_speed = rate_of(&full);
         let most = self.most.unwrap_or(at_full_speed * 1.1).max(1.0);
         let lossless = hunt.highest(0.0, most, 0.0)?;
-        let nearly = hunt.highest(lossless, most, 0.001)?;
+        let nearly = hunt.highest(lossless, most, NEARLY)?;
+        let mut records = Vec::new();
+        let mut throughput = 0.0;
+        if let Some(whole) = hunt.again(lossless, 0.0, ledger)? {
+            throughput = whole.rate.unwrap_or(0.0);
+            for part in PARTS {
+                records.push(hunt.measure(throughput * part, ledger)?.1);
+            }
+            records.push(whole);
+        }
+        let nearly = hunt.again(nearly, NEARLY, ledger)?;
+        let nearly = nearly.and_then(|record| record.rate).unwrap_or(0.0);
         let trials = hunt.trials;
-        let records = self.latencies(size, lossless, tester, ledger)?;
-        // The rate that held again when latency was measured.
-        let throughput = records.last().and_then(|record| record.rate).unwrap_or(0.0);
         let found = Found {
             verb: "search",
             scenario: self.load.traffic.name().to_owned(),
@@ -204,62 +217,19 @@ impl Options {
         }
         Ok(())
     }
-
-    /// Records at parts of the throughput, the last one at all of it: at as much of it as holds once
-    /// more.
-    fn latencies(
-        &self,
-        size: &Sizes,
-        throughput: f64,
-        tester: &mut Tester,
-        ledger: Option<&Ledger>,
-    ) -> Result<Vec<crate::record::traffic::TrafficRecord>, Error> {
-        let mut records = Vec::new();
-        let mut throughput = throughput;
-        for part in PARTS {
-            for step in 0..=STEPS_DOWN {
-                let rate = throughput * f64::from(part) / 100.0;
-                if rate < 1.0 {
-                    return Ok(records);
-                }
-                let before = tester.counts(ledger)?;
-                let load = LoadSince::now();
-                let mut hunt = Hunt {
-                    tester,
-                    options: self,
-                    size,
-                    trials: Vec::new(),
-                };
-                let trial = hunt.trial(Some(rate), Duration::ZERO)?;
-                let load = load.load();
-                if part == 100 && trial.loss() > 0.0 && step < STEPS_DOWN {
-                    throughput *= 1.0 - self.resolution / 100.0;
-                    continue;
-                }
-                let account = tester.account(&before, ledger)?;
-                let description = Description {
-                    verb: "search",
-                    load: &self.load,
-                    lab: &self.lab,
-                    size: size.to_string(),
-                    mean: size.mean(),
-                    rate: Some(rate),
-                    huge_pages: tester.huge_pages(),
-                };
-                records.push(description.record(&trial, account, Host::here(), load));
-                break;
-            }
-        }
-        Ok(records)
-    }
 }
 
 impl Hunt<'_> {
-    /// The highest rate from `least` (which holds) to `most` at which no more than `loss` is lost.
+    /// The highest rate from `least` (which holds) on at which no more than `loss` is lost; `most` is
+    /// where to begin, and the end if it was given.
     fn highest(&mut self, least: f64, most: f64, loss: f64) -> Result<f64, Error> {
         let (mut holds, mut fails) = (least, most);
-        if self.holds(most, loss)? {
-            return Ok(most);
+        while self.holds(fails, loss)? {
+            if self.options.most.is_some() || fails >= MOST {
+                return Ok(fails);
+            }
+            holds = fails;
+            fails *= UP;
         }
         let apart = 1.0 - self.options.resolution / 100.0;
         // A rate so low that nothing can be said about it is none.
@@ -274,10 +244,54 @@ impl Hunt<'_> {
         Ok(holds)
     }
 
+    /// The record of a rate that was found, if it holds once more; else of one below it that does, by
+    /// steps that double: what was found while the machine was at its best is not taken for a throughput.
+    /// Nothing if none holds.
+    fn again(
+        &mut self,
+        rate: f64,
+        loss: f64,
+        ledger: Option<&Ledger>,
+    ) -> Result<Option<TrafficRecord>, Error> {
+        let (mut rate, mut step) = (rate, self.options.resolution / 100.0);
+        while rate >= 1.0 {
+            let (lost, record) = self.measure(rate, ledger)?;
+            if lost <= loss {
+                return Ok(Some(record));
+            }
+            rate *= 1.0 - step;
+            step = (step * 2.0).min(0.5);
+        }
+        Ok(None)
+    }
+
+    /// A trial with an account: the part that was lost, and the record.
+    fn measure(
+        &mut self,
+        rate: f64,
+        ledger: Option<&Ledger>,
+    ) -> Result<(f64, TrafficRecord), Error> {
+        let before = self.tester.counts(ledger)?;
+        let load = LoadSince::now();
+        let trial = self.trial(Some(rate), Duration::ZERO)?;
+        let load = load.load();
+        let account = self.tester.account(&before, ledger)?;
+        let description = Description {
+            verb: "search",
+            load: &self.options.load,
+            lab: &self.options.lab,
+            size: self.size.to_string(),
+            mean: self.size.mean(),
+            rate: Some(rate),
+            huge_pages: self.tester.huge_pages(),
+        };
+        let record = description.record(&trial, account, Host::here(), load);
+        Ok((trial.loss(), record))
+    }
+
     fn holds(&mut self, rate: f64, loss: f64) -> Result<bool, Error> {
         for _ in 0..self.options.tries {
             let trial = self.trial(Some(rate), Duration::ZERO)?;
-            self.trials.push((rate.round(), trial.loss()));
             if trial.loss() <= loss {
                 return Ok(true);
             }
@@ -297,9 +311,13 @@ impl Hunt<'_> {
             Some(rate) => format!("search {} bytes at {rate:.0}/s", self.size),
             None => format!("search {} bytes at full speed", self.size),
         };
-        self.tester.work(&label, move |ends, progress| {
+        let trial = self.tester.work(&label, move |ends, progress| {
             ends.run(new_run(), &plan, progress)
-        })
+        })?;
+        if let Some(rate) = rate {
+            self.trials.push((rate.round(), trial.loss()));
+        }
+        Ok(trial)
     }
 }
 
