@@ -10,6 +10,7 @@ use dpdk::{Eal, Mempool};
 use engine::affinity::Affinity;
 use engine::counters::Counters;
 use engine::flow::FlowTable;
+use engine::fragments::Fragments;
 use engine::install::Installed;
 use engine::neighbour::Neighbours;
 use engine::shared::OpenFlows;
@@ -135,6 +136,7 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
         affinity,
         topology: Arc::new(wiring::topology(settings, links)),
         open_flows,
+        fragments: Fragments::default(),
         options: wiring::options(settings),
     }
 }

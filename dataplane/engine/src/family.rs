@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use packet::checksum::Delta;
+use packet::fragment::{rewrite_later4, rewrite_later6};
 use packet::parse::Parsed;
 use packet::plain::{self, Start};
 use packet::rewrite::{Translation, rewrite4, rewrite6};
@@ -51,6 +52,8 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn translate(from: &Self::Key, to: &Self::Key) -> Self::Translation;
     /// Rewrites a frame.
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
+    /// Rewrites a fragment other than the first.
+    fn rewrite_later(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
     /// The tuple of a plain frame that starts so; see [`packet::plain`].
     fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>>;
     /// Rewrites a plain frame; returns its TCP flags.
@@ -224,6 +227,10 @@ impl Family for V4 {
         rewrite4(bytes, parsed, translation);
     }
 
+    fn rewrite_later(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation) {
+        rewrite_later4(bytes, parsed, translation);
+    }
+
     #[inline(always)]
     fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
         plain::key4(bytes, start).map(|key| Turned::new(&key))
@@ -334,6 +341,10 @@ impl Family for V6 {
     #[inline(always)]
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Translation<4>) {
         rewrite6(bytes, parsed, translation);
+    }
+
+    fn rewrite_later(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation) {
+        rewrite_later6(bytes, parsed, translation);
     }
 
     #[inline(always)]

@@ -88,7 +88,8 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
-    fn establish<F: Tabled, O: Observe>(
+    /// Makes the flow of a first frame.
+    pub(crate) fn establish<F: Tabled, O: Observe>(
         &mut self,
         now: Now,
         work: &Work<F>,
@@ -283,7 +284,7 @@ impl<B: Buffer> Pipeline<B> {
 
 /// How a first frame ends that makes no flow.
 #[derive(Debug, Clone, Copy)]
-enum End {
+pub(crate) enum End {
     Drop(Reason),
     Reject(Reason),
 }

@@ -80,6 +80,8 @@ pub(crate) enum Lane {
     V6,
     /// ARP, neighbour discovery, ICMP.
     Local,
+    /// A fragment of either family.
+    Fragment,
     /// To be dropped, for its reason in `reasons`.
     Drop,
     /// Not known yet.

@@ -19,6 +19,7 @@ pub mod family;
 mod fast;
 mod first;
 pub mod flow;
+pub mod fragments;
 pub mod install;
 mod lane;
 mod local;

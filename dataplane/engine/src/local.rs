@@ -154,7 +154,8 @@ impl<B: Buffer> Pipeline<B> {
         self.reports.1 <= REPORTS_A_SECOND
     }
 
-    fn answer<O: Observe>(&mut self, input: usize, frame: B, observer: &mut O) {
+    /// Sends an answer back by the link that the frame came from.
+    pub(crate) fn answer<O: Observe>(&mut self, input: usize, frame: B, observer: &mut O) {
         self.counters.add(Total::Answered, 1);
         observer.answered();
         if let Err(reason) = self.egress.push(input, frame) {

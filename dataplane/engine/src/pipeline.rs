@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use packet::parse::{Network, Parsed, SCTP, TCP, UDP, parse};
+use packet::parse::{Network, ParseError, Parsed, SCTP, TCP, UDP, parse};
 use packet::{Buffer, Burst, Pool, sctp};
 
 use crate::counters::{Counters, LinkCounter, Total};
@@ -19,6 +19,7 @@ use crate::egress::{Egress, Output, is_vlan, set_ethernet};
 use crate::family::{Family, V4, V6};
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
 use crate::flow::{Hit, Hop, State};
+use crate::fragments::{self, parked::Parked};
 use crate::lane::{Lane, Scratch, Starts, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
@@ -52,6 +53,7 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) reports: (u32, u32),
     /// New flows refused one after the other because the table is full.
     pub(crate) futile: u32,
+    pub(crate) parked: Parked<B>,
     pub(crate) scratch: Box<Scratch>,
     pub(crate) starts: Vec<Starts>,
     upkeep: Upkeep,
@@ -91,6 +93,7 @@ impl<B: Buffer> Pipeline<B> {
             snat_ports,
             reports: (0, 0),
             futile: 0,
+            parked: Parked::new(worker),
             scratch: Box::default(),
             starts,
             upkeep: Upkeep {
@@ -138,6 +141,9 @@ impl<B: Buffer> Pipeline<B> {
         if self.egress.has_parked() {
             self.unpark(now, pool);
         }
+        if self.parked.has_any() {
+            self.look_at_parked(now, pool, observer);
+        }
     }
 
     /// What an idle worker does: a little of the tables' upkeep. To be called now and then under load
@@ -174,6 +180,9 @@ impl<B: Buffer> Pipeline<B> {
         if self.egress.has_parked() {
             self.unpark(now, pool);
         }
+        if self.parked.has_any() {
+            self.look_at_parked(now, pool, &mut ());
+        }
     }
 
     /// Frames to be sent, by link. The caller empties them before the next burst, and reports
@@ -205,6 +214,7 @@ impl<B: Buffer> Pipeline<B> {
     /// Drops what waits for a next hop: the worker ends.
     pub fn finish(&mut self) {
         self.egress.drop_parked(&self.counters);
+        self.drop_parked_fragments();
     }
 
     /// Counts frames that link `link` took, and those it had no room for.
@@ -247,10 +257,15 @@ impl<B: Buffer> Pipeline<B> {
             .links
             .get(input)
             .ok_or(Reason::NotOurs)?;
-        let parsed = parse(bytes).map_err(|error| match error {
-            _ if !frame.is_contiguous() => Reason::MultiSegment,
-            error => error.into(),
-        })?;
+        let parsed = match parse(bytes) {
+            Ok(parsed) => parsed,
+            Err(_) if !frame.is_contiguous() => return Err(Reason::MultiSegment),
+            Err(ParseError::Fragment) => {
+                let parsed = fragments::carry::headers(bytes)?;
+                return lane_of(bytes, frame, &parsed, link).map(|_| Lane::Fragment);
+            }
+            Err(error) => return Err(error.into()),
+        };
         scratch.v4[at].parsed = parsed;
         let lane = lane_of(bytes, frame, &parsed, link)?;
         if lane == Lane::V4 {
@@ -373,6 +388,10 @@ impl<B: Buffer> Pipeline<B> {
                 self.local(now, input, frame, &parsed, pool, observer);
                 0
             }
+            Lane::Fragment => {
+                self.fragment(now, input, frame, pool, observer);
+                0
+            }
             Lane::Drop | Lane::Unknown => {
                 let reason = self.scratch.reasons[at];
                 self.drop_frame(input, frame, reason, observer);
@@ -427,22 +446,16 @@ impl<B: Buffer> Pipeline<B> {
             self.expire(now, input, frame, parsed, observer);
             return;
         }
-        let mut hop = hit.hop;
-        let mut word = self.shared.neighbours.word(hop.neighbour());
-        if word.generation() != hop.neighbour_generation()
-            || hop.routes() != self.snapshots.get().route_generation
-        {
-            match self.reroute::<F>(now, hit) {
-                Ok(fresh) => (hop, word) = fresh,
-                Err(reason) => return self.drop_frame(input, frame, reason, observer),
-            }
-        }
+        let (hop, word) = match self.way::<F>(now, hit) {
+            Ok(way) => way,
+            Err(reason) => return self.drop_frame(input, frame, reason, observer),
+        };
         let Some(link) = self.shared.topology.links.get(usize::from(word.link())) else {
             return self.drop_frame(input, frame, Reason::NoRoute, observer);
         };
         self.egress.ways.keep(hop, word, link);
-        if parsed.end - parsed.l3 > link.mtu {
-            self.too_big(now, input, frame, parsed, link.mtu, observer);
+        if let Some(mtu) = self.forbidding_mtu(frame.bytes(), parsed, word) {
+            self.too_big(now, input, frame, parsed, mtu, observer);
             return;
         }
         if parsed.protocol == SCTP && !is_sctp_valid(frame.bytes(), parsed) {
@@ -469,6 +482,20 @@ impl<B: Buffer> Pipeline<B> {
         );
     }
 
+    /// Next hop of a flow's frames, and its neighbour's word now.
+    #[inline(always)]
+    pub(crate) fn way<F: Tabled>(&mut self, now: Now, hit: &Hit<F>) -> Result<(Hop, Word), Reason> {
+        let hop = hit.hop;
+        let word = self.shared.neighbours.word(hop.neighbour());
+        let is_known = word.generation() == hop.neighbour_generation()
+            && hop.routes() == self.snapshots.get().route_generation;
+        if is_known {
+            Ok((hop, word))
+        } else {
+            self.reroute::<F>(now, hit)
+        }
+    }
+
     /// Puts a complete packet into the output of its next hop's link, or lets it wait.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // what a frame on its way is made of
@@ -486,7 +513,8 @@ impl<B: Buffer> Pipeline<B> {
             return self.drop_frame(input, frame, Reason::NoRoute, observer);
         };
         if parsed.end - parsed.l3 > link.mtu {
-            return self.drop_frame(input, frame, Reason::TooBig, observer);
+            let (way, mtu) = ((neighbour, word), link.mtu);
+            return self.leave_cut(now, input, frame, parsed, way, mtu, pool, observer);
         }
         let Some(mac) = word.mac() else {
             return self.wait(now, input, frame, neighbour, word, pool, observer);

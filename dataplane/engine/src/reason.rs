@@ -37,7 +37,7 @@ reasons! {
     Truncated = "truncated",
     /// Wrong IPv4 header checksum.
     BadIpChecksum = "bad_ip_checksum",
-    /// A fragment.
+    /// A fragment of a protocol that cannot be translated in parts.
     Fragment = "fragment",
     /// Extension headers that cannot be walked.
     BadExtension = "bad_extension",
@@ -103,6 +103,20 @@ reasons! {
     BadSource = "bad_source",
     /// In the hands of a data plane that was killed.
     Restart = "restart",
+    /// A fragment without the whole transport header, or that reaches into it (RFC 1858, RFC 3128).
+    FragmentTiny = "fragment_tiny",
+    /// A fragment of an impossible length or position.
+    FragmentBadLength = "fragment_bad_length",
+    /// A fragment that overlaps another, and all further ones of its datagram (RFC 5722).
+    FragmentOverlap = "fragment_overlap",
+    /// A fragment all of which was there already.
+    FragmentCopy = "fragment_copy",
+    /// More fragments of a datagram, or waiting ones of a source, than are kept.
+    FragmentLimit = "fragment_limit",
+    /// The first fragment of its datagram did not come in time.
+    FragmentNoFirst = "fragment_no_first",
+    /// The first fragment of its datagram was dropped, or two contradicted each other.
+    FragmentOfDropped = "fragment_of_dropped",
 }
 
 impl Reason {

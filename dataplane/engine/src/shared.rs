@@ -9,6 +9,7 @@ use hugepages::{Slab, TagLine};
 use crate::affinity::Affinity;
 use crate::family::{Family, SPREAD, V4, V6};
 use crate::flow::{FlowTable, FlowView, Timeouts};
+use crate::fragments::Fragments;
 use crate::neighbour::Neighbours;
 use crate::topology::Topology;
 
@@ -27,6 +28,8 @@ pub struct Shared {
     pub affinity: Affinity,
     /// Open flows by backend.
     pub open_flows: OpenFlows,
+    /// Datagrams that travel in fragments.
+    pub fragments: Fragments,
     /// Choices from the settings.
     pub options: Options,
 }
@@ -43,6 +46,7 @@ impl Shared {
             topology: Arc::new(topology),
             affinity: Affinity::new(Slab::heap(1024)),
             open_flows: OpenFlows::default(),
+            fragments: Fragments::default(),
             options,
         }
     }

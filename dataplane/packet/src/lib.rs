@@ -8,6 +8,7 @@ pub mod build;
 pub mod checksum;
 pub mod ethernet;
 mod field;
+pub mod fragment;
 pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;

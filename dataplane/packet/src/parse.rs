@@ -242,7 +242,7 @@ fn parse_v6(bytes: &[u8], l3: usize, vlan: u16) -> Result<Parsed, ParseError> {
     )
 }
 
-/// Walks hop-by-hop (0), routing (43) and destination options (60); RFC 8200 section 4.1.
+/// Walks hop-by-hop (0), routing (43), destination options (60) and atomic fragments (44); RFC 8200 section 4.1.
 #[cold]
 fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), ParseError> {
     let (mut protocol, mut at) = (first, 40);
@@ -263,7 +263,20 @@ fn skip_extensions(packet: &[u8], first: u8) -> Result<(u8, usize), ParseError> 
                     return Err(ParseError::BadExtension);
                 }
             }
-            44 => return Err(ParseError::Fragment),
+            44 => {
+                let Some(&[next, _, high, low]) = packet.get(at..at + 4) else {
+                    return Err(ParseError::BadExtension);
+                };
+                if u16::from_be_bytes([high, low]) & 0xfff9 != 0 {
+                    return Err(ParseError::Fragment);
+                }
+                // An atomic fragment is a whole packet (RFC 6946).
+                protocol = next;
+                at += 8;
+                if at > packet.len() {
+                    return Err(ParseError::BadExtension);
+                }
+            }
             _ => return Ok((protocol, at)),
         }
     }

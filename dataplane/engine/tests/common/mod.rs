@@ -1,6 +1,8 @@
 //! A gateway in memory: two links, a few services, frames in and out.
 #![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used)] // each test binary uses its own part
 
+pub mod datagram;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -222,7 +224,7 @@ impl Gateway {
         Self::over(topology(), specs, workers, flows, options)
     }
 
-    fn over(
+    pub fn over(
         topology: Topology,
         specs: &[Spec],
         workers: usize,
