@@ -129,6 +129,19 @@ pub struct Description<'a> {
 }
 
 impl Description<'_> {
+    fn name(&self) -> String {
+        let rate = match self.rate {
+            Some(rate) => format!("{rate:.0} a second"),
+            None => "full speed".to_owned(),
+        };
+        let lab = self.lab.lab.map_or("given links", |kind| kind.name());
+        let (traffic, flows) = (self.load.traffic.name(), self.load.flows);
+        format!(
+            "{lab}, {traffic}, {flows} flows, {} bytes, {rate}",
+            self.size
+        )
+    }
+
     /// The record of a trial.
     #[must_use]
     pub fn record(
@@ -144,7 +157,9 @@ impl Description<'_> {
             .received
             .map_or(0.0, |received| received.distinct as f64 / seconds.max(1e-9));
         let came_back = trial.returned.frames() > 0;
+        let latency = trial.latency.as_ref().and_then(Latency::of);
         TrafficRecord {
+            name: self.name(),
             verb: self.verb,
             scenario: self.load.traffic.name().to_owned(),
             lab: self.lab.lab.map_or("given", |kind| kind.name()).to_owned(),
@@ -169,7 +184,8 @@ impl Description<'_> {
             },
             received_rate: received_rate.round(),
             received_bits: (received_rate * (self.mean + WIRE) * 8.0).round(),
-            latency: trial.latency.as_ref().and_then(Latency::of),
+            latency_curve: latency.as_ref().map(|latency| latency.curve.clone()),
+            latency,
             round_trip: Latency::of(&trial.round_trip),
             handshake: Latency::of(&trial.handshake),
             connections: is_tcp.then_some(trial.connections),

@@ -60,6 +60,7 @@ pub struct Options {
 /// What was found for one size.
 #[derive(Debug, Clone, Serialize)]
 struct Found {
+    name: String,
     verb: &'static str,
     scenario: String,
     lab: String,
@@ -180,7 +181,9 @@ impl Options {
         let nearly = hunt.again(nearly, NEARLY, ledger)?;
         let nearly = nearly.and_then(|record| record.rate).unwrap_or(0.0);
         let trials = hunt.trials;
+        let lab = self.lab.lab.map_or("given links", |kind| kind.name());
         let found = Found {
+            name: format!("{lab}, throughput, {size} bytes"),
             verb: "search",
             scenario: self.load.traffic.name().to_owned(),
             lab: self.lab.lab.map_or("given", |kind| kind.name()).to_owned(),

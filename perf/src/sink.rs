@@ -127,7 +127,9 @@ fn record<L: packet::Link>(
     let received = *tally.received();
     let sent = tally.expected();
     let seconds = tally.span() as f64 / 1e9;
+    let latency = Latency::of(tally.latency());
     TrafficRecord {
+        name: format!("sink on {}", options.device),
         verb: "sink",
         scenario: "any".to_owned(),
         lab: "given".to_owned(),
@@ -150,7 +152,8 @@ fn record<L: packet::Link>(
         },
         received_rate: (received.distinct as f64 / seconds.max(1e-9)).round(),
         received_bits: 0.0,
-        latency: Latency::of(tally.latency()),
+        latency_curve: latency.as_ref().map(|latency| latency.curve.clone()),
+        latency,
         round_trip: None,
         handshake: None,
         connections: None,

@@ -14,6 +14,8 @@ use crate::traffic::tally::Received;
 /// One run of test traffic. Sizes are bytes with FCS, rates frames (connections) a second.
 #[derive(Debug, Clone, Serialize)]
 pub struct TrafficRecord {
+    /// What was measured, in a few words, for pages.
+    pub name: String,
     /// `gen`, `sink` or `search`.
     pub verb: &'static str,
     /// `udp`, `tcp` or `connections`.
@@ -47,6 +49,9 @@ pub struct TrafficRecord {
     /// From the intended time of sending to receiving by the sink.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Latency>,
+    /// Points of its curve: per cent, and the nanoseconds that so many were no more than.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency_curve: Option<Vec<(f64, u64)>>,
     /// From the intended time of sending to the return of the echo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip: Option<Latency>,
@@ -173,7 +178,9 @@ pub struct Latency {
     pub p99_99: u64,
     /// Most.
     pub max: u64,
-    /// Points of the curve: per cent, and what that many were no more than.
+    /// Points of the curve: per cent, and what that many were no more than. In records it stands by
+    /// itself: see [`TrafficRecord::latency_curve`].
+    #[serde(skip)]
     pub curve: Vec<(f64, u64)>,
 }
 
