@@ -56,6 +56,8 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn rewrite_later(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
     /// The tuple of a plain frame that starts so; see [`packet::plain`].
     fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>>;
+    /// The tuple of a frame that is plain but for its SYN.
+    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)>;
     /// Rewrites a plain frame; returns its TCP flags.
     fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
     /// Addresses and ports of a translation.
@@ -236,6 +238,10 @@ impl Family for V4 {
         plain::key4(bytes, start).map(|key| Turned::new(&key))
     }
 
+    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)> {
+        plain::opening4(bytes, start)
+    }
+
     #[inline(always)]
     fn rewrite_plain(bytes: &mut [u8], translation: &Translation<1>) -> Option<u8> {
         plain::rewrite4(bytes, translation)
@@ -350,6 +356,10 @@ impl Family for V6 {
     #[inline(always)]
     fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
         plain::key6(bytes, start).map(|key| Turned::new(&key))
+    }
+
+    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)> {
+        plain::opening6(bytes, start)
     }
 
     #[inline(always)]

@@ -11,25 +11,33 @@ use crate::counters::{LinkCounter, ServiceFrames, Total};
 use crate::family::Family;
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable};
-use crate::lane::{Lane, Quick, Tabled, UNUSUAL};
+use crate::lane::{Frames, Lane, Quick, Tabled, UNUSUAL, Work};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::ways::WaysNow;
 
 impl<B: Buffer> Pipeline<B> {
-    /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F` and
-    /// returns their number.
+    /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F`, and those
+    /// that are plain but for their SYN.
     #[inline(always)]
-    pub(crate) fn classify<F: Tabled>(&mut self, input: usize, burst: &Burst<B>) -> usize {
+    pub(crate) fn classify<F: Tabled>(&mut self, input: usize, burst: &Burst<B>) -> Found {
         let start = F::start(&self.starts, input);
         let table = F::table(&self.shared);
-        let (lanes, links, quick) = F::plain(&mut self.scratch);
+        let Frames {
+            lanes,
+            links,
+            quick,
+            works,
+        } = F::frames(&mut self.scratch);
         let is_first = F::PLAIN == Lane::Plain4;
         if is_first {
             *lanes = [Lane::Plain4; BURST];
             *links = [UNUSUAL; BURST];
         }
-        let found = find_plain(table, start, burst, lanes, quick);
+        let mut found = find_plain(table, start, burst, lanes, quick);
+        if found.others > 0 {
+            find_openings(table, start, burst, lanes, works, &mut found);
+        }
         if is_first {
             let received = self.scratch.bytes;
             let count = burst.len() as u64;
@@ -52,7 +60,7 @@ impl<B: Buffer> Pipeline<B> {
         observer: &mut O,
     ) {
         let shared = &*self.shared;
-        let (_, links, quick) = F::plain(&mut self.scratch);
+        let Frames { links, quick, .. } = F::frames(&mut self.scratch);
         let table = F::table(shared);
         if let Some(quick) = quick.get_mut(..burst.len()) {
             find_entries(table, quick);
@@ -67,7 +75,18 @@ impl<B: Buffer> Pipeline<B> {
     }
 }
 
-/// Stage 2: number of plain frames. What is not plain becomes a [`Quick`] that nothing is found for.
+/// What stage 2 has found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Found {
+    /// Plain frames.
+    pub(crate) plain: usize,
+    /// Frames that are plain but for their SYN.
+    pub(crate) openings: usize,
+    /// All others.
+    pub(crate) others: usize,
+}
+
+/// Stage 2: finds plain frames. What is not plain becomes a [`Quick`] that nothing is found for.
 #[inline(never)]
 fn find_plain<F: Tabled, B: Buffer>(
     table: &FlowTable<F>,
@@ -75,7 +94,7 @@ fn find_plain<F: Tabled, B: Buffer>(
     burst: &[B],
     lanes: &mut [Lane; BURST],
     quick: &mut [Quick<F>; BURST],
-) -> usize {
+) -> Found {
     let mut others = 0;
     for ((frame, lane), quick) in burst.iter().zip(lanes).zip(quick) {
         let bytes = frame.bytes();
@@ -99,7 +118,42 @@ fn find_plain<F: Tabled, B: Buffer>(
             }
         }
     }
-    burst.len() - others
+    Found {
+        plain: burst.len() - others,
+        openings: 0,
+        others,
+    }
+}
+
+/// Among what is not known yet finds frames that are plain but for their SYN: the first ones of flows, that
+/// go the general way from here on without having been parsed.
+#[inline(never)]
+fn find_openings<F: Tabled, B: Buffer>(
+    table: &FlowTable<F>,
+    start: &Start,
+    burst: &[B],
+    lanes: &mut [Lane; BURST],
+    works: &mut [Work<F>; BURST],
+    found: &mut Found,
+) {
+    for ((frame, lane), work) in burst.iter().zip(lanes).zip(works) {
+        if *lane != Lane::Unknown || !frame.is_contiguous() {
+            continue;
+        }
+        if let Some((key, parsed)) = F::opening(frame.bytes(), start) {
+            let place = table.place(&key);
+            table.prefetch_bucket(place);
+            *work = Work {
+                parsed,
+                key,
+                place,
+                candidate: 0,
+            };
+            *lane = F::OTHER;
+            found.openings += 1;
+            found.others -= 1;
+        }
+    }
 }
 
 /// Stage 3: from buckets to entries.

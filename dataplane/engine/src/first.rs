@@ -259,11 +259,19 @@ impl<B: Buffer> Pipeline<B> {
     /// An own address to masquerade with towards `backend`, whose next hop is `word`'s neighbour.
     fn snat_address(&self, word: Word, backend: IpAddr, random: u64) -> Option<IpAddr> {
         let snat = &self.snapshots.get().networks.snat;
+        if snat.is_empty() {
+            return self.link_address(word, backend);
+        }
         let mut family = snat.iter().filter(|own| own.is_ipv4() == backend.is_ipv4());
         let count = family.clone().count();
         if count > 0 {
             return family.nth(random as usize % count).copied();
         }
+        self.link_address(word, backend)
+    }
+
+    /// The egress link's own address for what goes to `backend`.
+    fn link_address(&self, word: Word, backend: IpAddr) -> Option<IpAddr> {
         self.shared
             .topology
             .links

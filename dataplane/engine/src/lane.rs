@@ -140,21 +140,24 @@ impl<F: Family> Quick<F> {
     }
 }
 
-/// Lanes, links and plain frames of a burst.
-type Plain<'a, F> = (
-    &'a mut [Lane; BURST],
-    &'a mut [u8; BURST],
-    &'a mut [Quick<F>; BURST],
-);
+/// A burst's frames of one family.
+pub(crate) struct Frames<'a, F: Family> {
+    pub(crate) lanes: &'a mut [Lane; BURST],
+    pub(crate) links: &'a mut [u8; BURST],
+    pub(crate) quick: &'a mut [Quick<F>; BURST],
+    pub(crate) works: &'a mut [Work<F>; BURST],
+}
 
 /// A family whose table and working memory the pipeline can find.
 pub(crate) trait Tabled: Family {
     /// Lane of its plain frames.
     const PLAIN: Lane;
+    /// Lane of its others that may belong to a flow.
+    const OTHER: Lane;
 
     fn table(shared: &Shared) -> &FlowTable<Self>;
 
-    fn plain(scratch: &mut Scratch) -> Plain<'_, Self>;
+    fn frames(scratch: &mut Scratch) -> Frames<'_, Self>;
 
     /// How its plain frames start that come in by this link.
     fn start(starts: &[Starts], link: usize) -> &Start;
@@ -162,6 +165,7 @@ pub(crate) trait Tabled: Family {
 
 impl Tabled for V4 {
     const PLAIN: Lane = Lane::Plain4;
+    const OTHER: Lane = Lane::V4;
 
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
@@ -169,8 +173,13 @@ impl Tabled for V4 {
     }
 
     #[inline(always)]
-    fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
-        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain4)
+    fn frames(scratch: &mut Scratch) -> Frames<'_, Self> {
+        Frames {
+            lanes: &mut scratch.lanes,
+            links: &mut scratch.links,
+            quick: &mut scratch.plain4,
+            works: &mut scratch.v4,
+        }
     }
 
     #[inline(always)]
@@ -181,6 +190,7 @@ impl Tabled for V4 {
 
 impl Tabled for V6 {
     const PLAIN: Lane = Lane::Plain6;
+    const OTHER: Lane = Lane::V6;
 
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
@@ -188,8 +198,13 @@ impl Tabled for V6 {
     }
 
     #[inline(always)]
-    fn plain(scratch: &mut Scratch) -> Plain<'_, Self> {
-        (&mut scratch.lanes, &mut scratch.links, &mut scratch.plain6)
+    fn frames(scratch: &mut Scratch) -> Frames<'_, Self> {
+        Frames {
+            lanes: &mut scratch.lanes,
+            links: &mut scratch.links,
+            quick: &mut scratch.plain6,
+            works: &mut scratch.v6,
+        }
     }
 
     #[inline(always)]

@@ -10,7 +10,7 @@ use packet::ethernet::{self, Mac};
 use packet::ndp::Message;
 use packet::parse::{ICMP, ICMPV6, Network, Parsed, TCP};
 use packet::tuple::{Tuple, addresses};
-use packet::{Buffer, Pool, arp, icmp, ndp, tcp};
+use packet::{Buffer, Pool, arp, icmp, ndp, reset, tcp};
 
 use crate::counters::Total;
 use crate::observe::Observe;
@@ -65,7 +65,12 @@ impl<B: Buffer> Pipeline<B> {
         reason: Reason,
         observer: &mut O,
     ) {
-        let refused = if parsed.protocol == TCP {
+        let is_usual = parsed.protocol == TCP
+            && parsed.network == Network::V4
+            && (parsed.l3(), parsed.l4()) == (14, 34);
+        let refused = if is_usual && reset::refuse_syn4(&mut frame, parsed.end()) {
+            Ok(())
+        } else if parsed.protocol == TCP {
             tcp::refuse(&mut frame, parsed.l3(), parsed.l4(), parsed.end())
         } else if !self.may_report(now) {
             return self.drop_frame(input, frame, reason, observer);

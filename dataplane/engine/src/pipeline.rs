@@ -17,6 +17,7 @@ use packet::{Buffer, Burst, Pool, sctp};
 use crate::counters::{Counters, LinkCounter, Total};
 use crate::egress::{Egress, Output, is_vlan, set_ethernet};
 use crate::family::{Family, V4, V6};
+use crate::fast::Found;
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
 use crate::flow::{Hit, Hop, State};
 use crate::fragments::{self, parked::Parked};
@@ -127,13 +128,21 @@ impl<B: Buffer> Pipeline<B> {
             received += bytes.len() as u64;
         }
         self.scratch.bytes = received;
-        let left = burst.len() - self.classify::<V4>(input, burst);
-        if left > 0 && self.classify::<V6>(input, burst) < left {
-            self.classify_unusual(input, burst);
+        let v4 = self.classify::<V4>(input, burst);
+        let mut v6 = Found::default();
+        if v4.others > 0 {
+            v6 = self.classify::<V6>(input, burst);
+            if v6.others > v4.plain + v4.openings {
+                self.classify_unusual(input, burst);
+            }
+        }
+        if v4.plain + v6.plain < burst.len() {
             self.match_unusual(burst.len());
         }
-        self.carry_plain::<V4, O>(now, burst, observer);
-        if left > 0 {
+        if v4.plain > 0 {
+            self.carry_plain::<V4, O>(now, burst, observer);
+        }
+        if v6.plain > 0 {
             self.carry_plain::<V6, O>(now, burst, observer);
         }
         let hits = self.put_out(now, input, burst, pool, observer);

@@ -20,12 +20,12 @@ pub struct Target {
 /// Routes of both families.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
-    v4: Vec<(u8, Targets)>,
-    v6: Vec<(u8, Targets)>,
+    v4: Vec<(u8, Targets<u32>)>,
+    v6: Vec<(u8, Targets<u128>)>,
 }
 
 /// Targets by the leading bits of their prefix.
-type Targets = HashMap<u128, Target, BuildHasherDefault<PrefixHasher>>;
+type Targets<K> = HashMap<K, Target, BuildHasherDefault<PrefixHasher>>;
 
 /// Routes come from the control plane, not from packets: no need for a hash that withstands attacks
 /// (the standard one costs 150 ns of each new flow).
@@ -44,6 +44,13 @@ impl Hasher for PrefixHasher {
     }
 
     #[inline]
+    fn write_u32(&mut self, bits: u32) {
+        // The map looks at the highest and the lowest bits.
+        let product = (u64::from(bits) + 1).wrapping_mul(SPREAD);
+        self.0 = product ^ product >> 32;
+    }
+
+    #[inline]
     fn write_u128(&mut self, bits: u128) {
         let product = u128::from(bits as u64 ^ SPREAD)
             * u128::from((bits >> 64) as u64 ^ SPREAD.rotate_left(32));
@@ -54,49 +61,67 @@ impl Hasher for PrefixHasher {
 impl Routes {
     /// Adds a route; one with the same prefix is replaced.
     pub fn insert(&mut self, to: Prefix, target: Target) {
-        let lengths = if to.address.is_ipv4() {
-            &mut self.v4
-        } else {
-            &mut self.v6
-        };
-        let at = lengths.partition_point(|(length, _)| *length > to.length);
-        if lengths
-            .get(at)
-            .is_none_or(|(length, _)| *length != to.length)
-        {
-            lengths.insert(at, (to.length, Targets::default()));
+        match to.address {
+            IpAddr::V4(address) => {
+                let bits = leading4(address.to_bits(), to.length);
+                targets_of(&mut self.v4, to.length).insert(bits, target);
+            }
+            IpAddr::V6(address) => {
+                let bits = leading6(address.to_bits(), to.length);
+                targets_of(&mut self.v6, to.length).insert(bits, target);
+            }
         }
-        lengths[at].1.insert(masked(to.address, to.length), target);
     }
 
     /// The route of the longest prefix that holds `address`.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Target> {
-        let lengths = if address.is_ipv4() {
-            &self.v4
-        } else {
-            &self.v6
-        };
-        lengths
-            .iter()
-            .find_map(|(length, targets)| targets.get(&masked(address, *length)).copied())
+        match address {
+            IpAddr::V4(address) => self.v4.iter().find_map(|(length, targets)| {
+                targets.get(&leading4(address.to_bits(), *length)).copied()
+            }),
+            IpAddr::V6(address) => self.v6.iter().find_map(|(length, targets)| {
+                targets.get(&leading6(address.to_bits(), *length)).copied()
+            }),
+        }
     }
 }
 
 /// Whether `prefix` holds `address`.
 #[must_use]
 pub fn contains(prefix: &Prefix, address: IpAddr) -> bool {
-    prefix.address.is_ipv4() == address.is_ipv4()
-        && masked(address, prefix.length) == masked(prefix.address, prefix.length)
+    let length = prefix.length;
+    match (prefix.address, address) {
+        (IpAddr::V4(prefix), IpAddr::V4(address)) => {
+            leading4(prefix.to_bits() ^ address.to_bits(), length) == 0
+        }
+        (IpAddr::V6(prefix), IpAddr::V6(address)) => {
+            leading6(prefix.to_bits() ^ address.to_bits(), length) == 0
+        }
+        _ => false,
+    }
 }
 
-/// The leading `length` bits of an address, in the low bits.
-fn masked(address: IpAddr, length: u8) -> u128 {
-    let (bits, width) = match address {
-        IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-        IpAddr::V6(v6) => (v6.to_bits(), 128),
-    };
-    bits.checked_shr(u32::from(width - length.min(width)))
+/// The targets of prefixes of this length, among all lengths, longest first.
+fn targets_of<K>(lengths: &mut Vec<(u8, Targets<K>)>, length: u8) -> &mut Targets<K> {
+    let at = lengths.partition_point(|(other, _)| *other > length);
+    if lengths.get(at).is_none_or(|(other, _)| *other != length) {
+        lengths.insert(at, (length, Targets::default()));
+    }
+    &mut lengths[at].1
+}
+
+/// The leading `length` bits of an IPv4 address, in the low bits.
+#[inline]
+fn leading4(bits: u32, length: u8) -> u32 {
+    bits.checked_shr(u32::from(32 - length.min(32)))
+        .unwrap_or(0)
+}
+
+/// The same for IPv6.
+#[inline]
+fn leading6(bits: u128, length: u8) -> u128 {
+    bits.checked_shr(u32::from(128 - length.min(128)))
         .unwrap_or(0)
 }
 

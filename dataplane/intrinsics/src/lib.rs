@@ -88,6 +88,21 @@ fn scalar_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
     })
 }
 
+/// A sequentially consistent fence, for a place that a locked instruction (a compare-and-swap that
+/// succeeded) comes right before.
+///
+/// On x86-64 that instruction is a full fence itself, and only the compiler has to be kept from
+/// moving accesses; elsewhere this is [`std::sync::atomic::fence`].
+#[inline(always)]
+pub fn fence_behind_exchange() {
+    use std::sync::atomic::{Ordering, compiler_fence, fence};
+    if cfg!(target_arch = "x86_64") {
+        compiler_fence(Ordering::SeqCst);
+    } else {
+        fence(Ordering::SeqCst);
+    }
+}
+
 /// Moves all elements of `from` to the end of `to`, in order; nothing, if they do not fit. Returns whether
 /// they did.
 ///

@@ -16,6 +16,7 @@ pub mod memory;
 pub mod ndp;
 pub mod parse;
 pub mod plain;
+pub mod reset;
 pub mod rewrite;
 pub mod sctp;
 pub mod tcp;

@@ -7,7 +7,7 @@
 //! [`crate::parse`]'s, which accepts all that is plain and more (at three times the cost).
 
 use crate::checksum::Delta;
-use crate::parse::{TCP, UDP};
+use crate::parse::{NO_VLAN, Network, Parsed, TCP, UDP};
 use crate::rewrite::Translation;
 use crate::tcp::SYN;
 use crate::tuple::{Words4, Words6};
@@ -17,6 +17,7 @@ pub const HEAD4: usize = 54;
 /// Bytes of a plain IPv6 frame that are looked at.
 pub const HEAD6: usize = 74;
 
+const L3: u16 = 14;
 const L4_OF_4: usize = 34;
 const L4_OF_6: usize = 54;
 
@@ -83,6 +84,48 @@ impl Start {
 #[must_use]
 #[inline(always)]
 pub fn key4(bytes: &[u8], start: &Start) -> Option<Words4> {
+    any_key4::<false>(bytes, start)
+}
+
+/// The tuple of an IPv4 frame that starts so and would be plain but for its SYN, and what
+/// [`crate::parse::parse`] would say of it.
+#[must_use]
+pub fn opening4(bytes: &[u8], start: &Start) -> Option<(Words4, Parsed)> {
+    let key = any_key4::<true>(bytes, start)?;
+    let head = bytes.first_chunk::<HEAD4>()?;
+    let parsed = Parsed {
+        l3: L3,
+        l4: L4_OF_4 as u16,
+        end: be16(head, 16) + L3,
+        vlan: NO_VLAN,
+        network: Network::V4,
+        protocol: TCP,
+        tcp_flags: head[47],
+        ttl: head[22],
+    };
+    Some((key, parsed))
+}
+
+/// [`opening4`] for IPv6.
+#[must_use]
+pub fn opening6(bytes: &[u8], start: &Start) -> Option<(Words6, Parsed)> {
+    let key = any_key6::<true>(bytes, start)?;
+    let head = bytes.first_chunk::<HEAD6>()?;
+    let parsed = Parsed {
+        l3: L3,
+        l4: L4_OF_6 as u16,
+        end: be16(head, 18) + L4_OF_6 as u16,
+        vlan: NO_VLAN,
+        network: Network::V6,
+        protocol: TCP,
+        tcp_flags: head[67],
+        ttl: head[21],
+    };
+    Some((key, parsed))
+}
+
+#[inline(always)]
+fn any_key4<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words4> {
     let head = bytes.first_chunk::<HEAD4>()?;
     if !start.fits(head) {
         return None;
@@ -95,9 +138,9 @@ pub fn key4(bytes: &[u8], start: &Start) -> Option<Words4> {
     }
     let protocol = (word >> 56) as u8;
     let is_segment = if protocol == TCP {
-        is_plain_tcp(head, L4_OF_4, total, 20)
+        is_plain_tcp::<OPENS, _>(head, L4_OF_4, total, 20)
     } else {
-        protocol == UDP && is_plain_udp(head, L4_OF_4, total, 20)
+        !OPENS && protocol == UDP && is_plain_udp(head, L4_OF_4, total, 20)
     };
     let ports = be32(head, L4_OF_4);
     is_segment.then(|| [be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)])
@@ -107,6 +150,11 @@ pub fn key4(bytes: &[u8], start: &Start) -> Option<Words4> {
 #[must_use]
 #[inline(always)]
 pub fn key6(bytes: &[u8], start: &Start) -> Option<Words6> {
+    any_key6::<false>(bytes, start)
+}
+
+#[inline(always)]
+fn any_key6<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words6> {
     let head = bytes.first_chunk::<HEAD6>()?;
     if !start.fits(head) {
         return None;
@@ -117,9 +165,9 @@ pub fn key6(bytes: &[u8], start: &Start) -> Option<Words6> {
     }
     let protocol = head[20];
     let is_segment = if protocol == TCP {
-        is_plain_tcp(head, L4_OF_6, length, 0)
+        is_plain_tcp::<OPENS, _>(head, L4_OF_6, length, 0)
     } else {
-        protocol == UDP && is_plain_udp(head, L4_OF_6, length, 0)
+        !OPENS && protocol == UDP && is_plain_udp(head, L4_OF_6, length, 0)
     };
     if !is_segment {
         return None;
@@ -195,14 +243,18 @@ fn is_header_right(head: &[u8; HEAD4]) -> bool {
     (sum + u64::from(more)).is_multiple_of(0xffff)
 }
 
-/// Whether a TCP header agrees with the `end` bytes of which `start` come before it, and opens no
-/// connection.
+/// Whether a TCP header agrees with the `end` bytes of which `start` come before it, and has a SYN or not.
 #[inline(always)]
-fn is_plain_tcp<const N: usize>(head: &[u8; N], l4: usize, end: usize, start: usize) -> bool {
+fn is_plain_tcp<const OPENS: bool, const N: usize>(
+    head: &[u8; N],
+    l4: usize,
+    end: usize,
+    start: usize,
+) -> bool {
     // Data offset in the high half of the low byte, flags in the high byte.
     let word = usize::from(u16::from_le_bytes([head[l4 + 12], head[l4 + 13]]));
     let offset = word >> 2 & 0x3c;
-    offset >= 20 && start + offset <= end && word & usize::from(SYN) << 8 == 0
+    offset >= 20 && start + offset <= end && (word & usize::from(SYN) << 8 != 0) == OPENS
 }
 
 /// Whether a UDP header agrees with the `end` bytes of which `start` come before it.
@@ -288,6 +340,22 @@ mod tests {
             rewrite::rewrite4(&mut any, &parsed, &there);
             assert_eq!(plain, any);
         }
+        for opening in [
+            opening4(bytes, &Start::v4(MAC)).map(|(key, parsed)| (key.to_vec(), parsed)),
+            opening6(bytes, &Start::v6(MAC)).map(|(key, parsed)| (key.to_vec(), parsed)),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let parsed = parse(bytes).unwrap();
+            assert_eq!(opening.1, parsed);
+            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN != 0);
+            let key = match parsed.network {
+                Network::V4 => words4(bytes, &parsed).to_vec(),
+                _ => words6(bytes, &parsed).to_vec(),
+            };
+            assert_eq!(opening.0, key);
+        }
         if let Some(key) = key6(bytes, &Start::v6(MAC)) {
             assert_eq!(bytes[..6], MAC);
             let parsed = parse(bytes).unwrap();
@@ -333,6 +401,9 @@ mod tests {
             bytes[..6].copy_from_slice(&MAC);
             prop_assert_eq!(key4(&bytes, &Start::v4(MAC)).is_some(), usual && !v6);
             prop_assert_eq!(key6(&bytes, &Start::v6(MAC)).is_some(), usual && v6);
+            let opening = options <= 8 && ttl > 1 && opens && bytes.len() >= if v6 { HEAD6 } else { HEAD4 };
+            prop_assert_eq!(opening4(&bytes, &Start::v4(MAC)).is_some(), opening && !v6);
+            prop_assert_eq!(opening6(&bytes, &Start::v6(MAC)).is_some(), opening && v6);
             check(&bytes);
             if corrupt {
                 let at = at % bytes.len();

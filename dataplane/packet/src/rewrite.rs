@@ -30,22 +30,22 @@ impl<const A: usize> Translation<A> {
     /// The translation that turns frames with addresses and ports `from` into `to`.
     #[must_use]
     pub fn between(from: ([u64; A], Ports), to: ([u64; A], Ports)) -> Self {
-        let mut addresses = Delta::NONE;
-        for (old, new) in from.0.iter().zip(&to.0) {
-            addresses = addresses.combine(word_delta(*old, *new));
-        }
+        // Sums of 32-bit halves: they have room for all words, and are folded once.
+        let sum = |words: &[u64; A]| {
+            words
+                .iter()
+                .map(|word| (word >> 32) + (word & 0xffff_ffff))
+                .sum::<u64>()
+        };
+        let (old, new) = (sum(&from.0), sum(&to.0));
+        let addresses = Delta::of_sums(old, new);
         Self {
             addresses: to.0,
             ports: to.1,
             header: addresses.combine(TTL_DECREMENT),
-            transport: addresses.combine(Delta::of_u32(from.1, to.1)),
+            transport: Delta::of_sums(old + u64::from(from.1), new + u64::from(to.1)),
         }
     }
-}
-
-const fn word_delta(old: u64, new: u64) -> Delta {
-    Delta::of_u32((old >> 32) as u32, (new >> 32) as u32)
-        .combine(Delta::of_u32(old as u32, new as u32))
 }
 
 /// Translates an IPv4 frame and decrements its TTL, which must be above 1.

