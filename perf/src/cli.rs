@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, compare, engine, generate, report, search, sink, suite};
+use crate::{Error, compare, engine, generate, kernel, report, search, sink, suite};
 
 /// Measures Portgate.
 #[derive(Debug, Parser)]
@@ -18,6 +18,10 @@ struct Cli {
 enum Verb {
     /// The pipeline in process, over scenarios, against floors of the same run.
     Engine(engine::Options),
+    /// The kernel as kube-proxy programs it, and the gateway between the same veths (root).
+    Kernel(kernel::Options),
+    #[command(hide = true)]
+    KernelSender(kernel::SenderOptions),
     /// The whole table of figures: measured, recorded, written up.
     Figures(suite::Options),
     /// Two sets of records: ratios, with what noise may make of them.
@@ -37,6 +41,8 @@ enum Verb {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Engine(options) => engine::run(&options),
+        Verb::Kernel(options) => kernel::run(&options),
+        Verb::KernelSender(options) => kernel::run_sender(&options),
         Verb::Figures(options) => suite::run(&options),
         Verb::Compare(options) => compare::run(&options),
         Verb::Report(options) => report::run(&options),

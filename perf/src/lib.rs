@@ -11,6 +11,7 @@
 //! | [`options`], [`tester`] | what these have in common |
 //! | [`lab`], [`ports`], [`netns`] | a gateway of our own; devices; network namespaces |
 //! | [`traffic`] | test traffic over any link |
+//! | [`kernel`] | `perf kernel`: kube-proxy's rules in the kernel, and the gateway between the same veths |
 //! | [`floors`] | what the same frames cost with less done to them |
 //! | [`bench`](mod@bench) | the loop that all of these are timed in, and its frames and links |
 //! | [`suite`] | `perf figures`: all of them |
@@ -27,6 +28,7 @@ pub mod figures;
 pub mod floors;
 pub mod generate;
 pub mod host;
+pub mod kernel;
 pub mod lab;
 pub mod netns;
 pub mod options;

@@ -151,9 +151,9 @@ pub struct Curve {
 pub struct Set {
     /// Times and instruction counts.
     pub records: Vec<Record>,
-    /// Records with a `latency_curve`: pairs of percentile and nanoseconds.
+    /// Latencies of test traffic.
     pub curves: Vec<Curve>,
-    /// Records with a rate: all else that has a `verb`, as it was.
+    /// All that is no time a packet: test traffic and what was searched with it, as it was written.
     pub others: Vec<Value>,
 }
 
@@ -223,24 +223,23 @@ impl Set {
 }
 
 fn curve(value: &Value) -> Option<Curve> {
-    let points = value.get("latency_curve")?.as_array()?;
+    let points = value.pointer("/latency/curve")?.as_array()?;
     let points = points
         .iter()
         .filter_map(|pair| Some((pair.get(0)?.as_f64()?, pair.get(1)?.as_f64()?)))
         .collect();
-    let word = |key: &str| {
-        value.get(key).map(|word| match word {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        })
-    };
-    let name = ["name", "subject", "scenario", "verb"]
-        .iter()
-        .find_map(|key| word(key));
-    let mut name = name.unwrap_or_else(|| "latency".to_owned());
-    if let Some(load) = word("load_percent") {
-        name += &format!(" at {load} %");
-    }
+    let word = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or("?");
+    let rate = value.get("rate").and_then(Value::as_f64);
+    let rate = rate.map_or_else(
+        || "full speed".to_owned(),
+        |rate| format!("{} a second", count(rate.round() as usize)),
+    );
+    let name = format!(
+        "{} over {}, {} bytes, {rate}",
+        word("scenario"),
+        word("lab"),
+        word("size")
+    );
     Some(Curve { name, points })
 }
 
@@ -271,7 +270,9 @@ pub(crate) mod tests {
         write("a.jsonl", line(1, 10.0) + "\n\n");
         write(
             "c.jsonl",
-            r#"{"verb":"search","latency_curve":[[50,1000],[99.9,5000]]}"#.to_owned(),
+            r#"{"verb":"gen","scenario":"udp","lab":"memif","size":"64","rate":1e6,
+                "latency":{"curve":[[50,1000],[99.9,5000]]}}"#
+                .replace('\n', ""),
         );
         write("other.txt", "nonsense".to_owned());
         let set = Set::read(folder.path()).unwrap();
@@ -279,10 +280,9 @@ pub(crate) mod tests {
         assert_eq!(flows, [1, 2]);
         assert_eq!(set.records[0].subject, "engine");
         assert_eq!(set.curves[0].points, [(50.0, 1000.0), (99.9, 5000.0)]);
-        assert_eq!(
-            (set.curves[0].name.as_str(), set.others.len()),
-            ("search", 1)
-        );
+        let name = set.curves[0].name.as_str();
+        assert_eq!(name, "udp over memif, 64 bytes, 1,000,000 a second");
+        assert_eq!(set.others.len(), 1);
 
         write("b.jsonl", format!("{}\nnonsense\n", line(2, 20.0)));
         let error = Set::read(folder.path()).unwrap_err().to_string();

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Error;
@@ -29,10 +31,39 @@ pub struct Options {
     /// Seconds of each repeat.
     #[arg(long, default_value_t = 0.6)]
     pub seconds: f64,
-    /// Only figures whose id contains this.
+    /// Only figures whose id contains this; `kernel` and `traffic` are ids, too.
     #[arg(long, default_value = "")]
     pub only: String,
 }
+
+/// What is measured besides the figures, by other verbs: id, title, arguments, seconds that it may take. The
+/// first takes what it takes: it would leave things behind if it was stopped.
+const OTHERS: [(&str, &str, &str, u64); 4] = [
+    (
+        "kernel",
+        "the kernel as kube-proxy programs it, and the gateway between the same veths",
+        "kernel --json",
+        u64::MAX,
+    ),
+    (
+        "traffic-1m",
+        "a million frames a second through the gateway",
+        "gen --lab memif --rate 1000000 --seconds 4 --json",
+        60,
+    ),
+    (
+        "traffic-4m",
+        "four million frames a second through the gateway",
+        "gen --lab memif --rate 4000000 --seconds 4 --json",
+        60,
+    ),
+    (
+        "traffic-search",
+        "the highest rate that the gateway holds",
+        "search --lab memif --sizes 64 --trial 0.5 --json",
+        150,
+    ),
+];
 
 /// Where flow tables and buffers lie: as in production, or where this machine has room.
 const PAGES: [&str; 2] = [
@@ -48,11 +79,15 @@ const PAGES: [&str; 2] = [
 /// stderr and left out.
 pub fn run(options: &Options) -> Result<(), Error> {
     let start = Instant::now();
-    let chosen: Vec<Figure> = figures::all()
+    let is_chosen = |id: &str| id.contains(&options.only);
+    let mut chosen = figures::all();
+    chosen.retain(|figure| is_chosen(figure.id));
+    let others: Vec<_> = OTHERS
         .into_iter()
-        .filter(|figure| figure.id.contains(&options.only))
+        .filter(|other| is_chosen(other.0))
         .collect();
-    if chosen.is_empty() {
+    let all = chosen.len() + others.len();
+    if all == 0 {
         return Err(Error::Usage(format!(
             "--only {}: no figure is named so",
             options.only
@@ -65,16 +100,28 @@ pub fn run(options: &Options) -> Result<(), Error> {
     };
     fs::create_dir_all(&options.out).map_err(fail)?;
     let mut file = File::create(&path).map_err(fail)?;
-    let mut measured = 0;
-    for (number, figure) in (1..).zip(&chosen) {
-        eprintln!("[{number}/{}] {}", chosen.len(), figure.title);
-        match measure(options, figure) {
-            Ok(line) => {
-                writeln!(file, "{line}").map_err(fail)?;
-                measured += 1;
+    let (mut number, mut measured) = (0, 0);
+    let mut keep = |id: &str, title: &str, measure: &dyn Fn() -> Result<Vec<Value>, Error>| {
+        number += 1;
+        eprintln!("[{number}/{all}] {title}");
+        match measure() {
+            Ok(lines) => {
+                measured += lines.len();
+                for line in lines {
+                    writeln!(file, "{line}").map_err(fail)?;
+                }
             }
-            Err(why) => eprintln!("perf: SKIPPED {}: {why}", figure.id),
+            Err(why) => eprintln!("perf: SKIPPED {id}: {why}"),
         }
+        Ok::<_, Error>(())
+    };
+    for figure in &chosen {
+        keep(figure.id, figure.title, &|| measure(options, figure))?;
+    }
+    for (id, title, arguments, seconds) in others {
+        keep(id, title, &|| {
+            child(arguments, Duration::from_secs(seconds))
+        })?;
     }
     if measured == 0 {
         return Err(Error::Run("nothing was measured".to_owned()));
@@ -88,7 +135,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         history: options.out.clone(),
     })?;
     println!(
-        "{measured} figures in {} seconds: {} and {}",
+        "{measured} records in {} seconds: {} and {}",
         start.elapsed().as_secs(),
         path.display(),
         page.display()
@@ -97,22 +144,23 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 /// The figure's record, as a line of JSON: by a process of its own, because DPDK starts once in each.
-fn measure(options: &Options, figure: &Figure) -> Result<Value, Error> {
+fn measure(options: &Options, figure: &Figure) -> Result<Vec<Value>, Error> {
     let mut refusal = None;
     for pages in PAGES {
         let repeats = format!(
             "engine --json --floors --repeat {} --seconds {}",
             options.repeat, options.seconds
         );
-        match child(&format!("{repeats} {pages} {}", figure.arguments)) {
-            Ok(mut record) => {
-                if let Some(fields) = record.as_object_mut() {
-                    fields.insert("figure".to_owned(), figure.id.into());
+        let arguments = format!("{repeats} {pages} {}", figure.arguments);
+        match child(&arguments, Duration::MAX) {
+            Ok(mut records) => {
+                for record in records.iter_mut().filter_map(Value::as_object_mut) {
+                    record.insert("figure".to_owned(), figure.id.into());
                 }
                 if let Some(why) = refusal {
                     eprintln!("perf: {}: on smaller pages, since {why}", figure.id);
                 }
-                return Ok(record);
+                return Ok(records);
             }
             Err(why) => refusal = Some(why),
         }
@@ -120,20 +168,52 @@ fn measure(options: &Options, figure: &Figure) -> Result<Value, Error> {
     Err(refusal.unwrap_or_else(|| Error::Run("nothing was tried".to_owned())))
 }
 
-/// Runs this program with these arguments and reads the record that it prints.
-fn child(arguments: &str) -> Result<Value, Error> {
-    let program = std::env::current_exe().map_err(|error| Error::Run(error.to_string()))?;
-    let output = Command::new(program)
+/// Runs this program with these arguments and reads the records that it prints.
+fn child(arguments: &str, patience: Duration) -> Result<Vec<Value>, Error> {
+    let fail = |error: std::io::Error| Error::Run(error.to_string());
+    let program = std::env::current_exe().map_err(fail)?;
+    let (output, errors) = (
+        tempfile::NamedTempFile::new(),
+        tempfile::NamedTempFile::new(),
+    );
+    let (output, errors) = (output.map_err(fail)?, errors.map_err(fail)?);
+    let mut child = Command::new(program)
         .args(arguments.split_whitespace())
         .stdin(Stdio::null())
-        .output()
-        .map_err(|error| Error::Run(error.to_string()))?;
-    if !output.status.success() {
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let last = errors.lines().rev().find(|line| !line.trim().is_empty());
+        .stdout(output.reopen().map_err(fail)?)
+        .stderr(errors.reopen().map_err(fail)?)
+        .spawn()
+        .map_err(fail)?;
+    let start = Instant::now();
+    let mut is_late = false;
+    let status = loop {
+        if let Some(status) = child.try_wait().map_err(fail)? {
+            break status;
+        }
+        if !is_late && start.elapsed() > patience {
+            is_late = true;
+            // It takes down what it has set up, and ends.
+            let pid = Pid::from_raw(child.id().cast_signed());
+            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    if is_late {
+        let seconds = patience.as_secs();
+        return Err(Error::Run(format!("it took more than {seconds} seconds")));
+    }
+    let text = fs::read_to_string(errors.path()).map_err(fail)?;
+    for line in text.lines().filter(|line| line.contains("SKIPPED")) {
+        eprintln!("{line}");
+    }
+    if !status.success() {
+        let last = text.lines().rev().find(|line| !line.trim().is_empty());
         return Err(Error::Run(last.unwrap_or("no reason given").to_owned()));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| Error::Run(error.to_string()))
+    let text = fs::read_to_string(output.path()).map_err(fail)?;
+    text.lines()
+        .map(|line| serde_json::from_str(line).map_err(|error| Error::Run(error.to_string())))
+        .collect()
 }
 
 /// Date and commit.

@@ -163,14 +163,18 @@ impl Cluster {
         F::from_tuple(&tuple).unwrap_or_default()
     }
 
-    fn frontend(&self, service: usize) -> IpAddr {
+    /// Address of a service.
+    #[must_use]
+    pub fn frontend(&self, service: usize) -> IpAddr {
         match self.family {
             4 => Ipv4Addr::from(0xac10_000a + service as u32).into(),
             _ => Ipv6Addr::from((0xfd00_0172_u128 << 96) + 0x10 + service as u128).into(),
         }
     }
 
-    fn backend(&self, pod: usize) -> Backend {
+    /// An endpoint: those of service s are the `endpoints` from s × `endpoints` on.
+    #[must_use]
+    pub fn backend(&self, pod: usize) -> Backend {
         let host = (2 + pod / NODE_COUNT) as u32;
         let address = match self.pod_network(pod % NODE_COUNT) {
             IpAddr::V4(network) => Ipv4Addr::from(network.to_bits() + host).into(),

@@ -15,7 +15,7 @@
 //! network namespaces and a folder of its own and goes away with the value.
 
 pub mod ledger;
-mod process;
+pub(crate) mod process;
 mod settings;
 
 use std::net::{IpAddr, SocketAddr};

@@ -20,7 +20,7 @@ const QUOTED: usize = 2000;
 
 /// A running program; stopped on drop.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: String,
     child: Child,
     stdout: PathBuf,
@@ -29,7 +29,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Starts `command` and waits until it prints a line that begins with `ready`.
-    pub(super) fn start(
+    pub(crate) fn start(
         name: &str,
         mut command: Command,
         ready: &str,
@@ -65,7 +65,7 @@ impl Process {
     }
 
     /// Fails if it has ended.
-    pub(super) fn check(&mut self) -> Result<(), Error> {
+    pub(crate) fn check(&mut self) -> Result<(), Error> {
         match self.child.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(self.failure(&format!("has ended ({status})"))),

@@ -1,9 +1,11 @@
 //! The tables of a page.
 
+use serde_json::Value;
+
 use super::section::Section;
 use crate::figures::{self, Figure};
 use crate::record::Record;
-use crate::set::{Set, What};
+use crate::set::{Set, What, count};
 use crate::stats::Summary;
 
 /// Floors that the table of figures has a column for.
@@ -108,6 +110,7 @@ pub(super) fn peers(set: &Set) -> Option<Section> {
                 format!("{:.0}", last.ns_per_packet),
                 format!("{:.0}–{:.0}", last.repeats.min, last.repeats.max),
                 format!("{:.3}", 1000.0 / last.ns_per_packet),
+                lost(last),
             ]
         })
         .collect();
@@ -116,6 +119,7 @@ pub(super) fn peers(set: &Set) -> Option<Section> {
         "ns a packet",
         "least–most",
         "million a second",
+        "lost",
     ];
     (!rows.is_empty()).then(|| {
         Section::table(
@@ -127,24 +131,78 @@ pub(super) fn peers(set: &Set) -> Option<Section> {
     })
 }
 
-/// Records that are no time a packet, as they are.
+/// Per cent of the frames that did not arrive.
+fn lost(record: &Record) -> String {
+    let fates = record.fates;
+    format!(
+        "{:.1} %",
+        fates.dropped as f64 / fates.frames.max(1) as f64 * 100.0
+    )
+}
+
+/// Test traffic through a gateway: runs and what was searched for.
 pub(super) fn traffic(set: &Set) -> Option<Section> {
-    let host = ["host", "commit", "cpu", "cpus", "kernel", "time", "seed"];
-    let rows: Vec<_> = set
-        .others
-        .iter()
-        .filter_map(|record| {
-            let fields = record.as_object()?;
-            let shown = fields.iter().filter(|(name, value)| {
-                !host.contains(&name.as_str()) && !value.is_array() && !value.is_null()
-            });
-            let shown: Vec<_> = shown
-                .map(|(name, value)| format!("{name} {value}"))
-                .collect();
-            Some(vec![shown.join("; ").replace('"', "")])
-        })
-        .collect();
-    (!rows.is_empty()).then(|| Section::table("Other records", "", &["fields"], rows))
+    let rows: Vec<_> = set.others.iter().map(traffic_row).collect();
+    let head = [
+        "traffic through the gateway",
+        "frames a second sent",
+        "received",
+        "lost",
+        "latency µs: median",
+        "99 %",
+        "99.9 %",
+    ];
+    let text = "Rows of a search give what held without loss, and under “lost” what held at 0.1 %.";
+    (!rows.is_empty()).then(|| Section::table("Whole gateway, test traffic", text, &head, rows))
+}
+
+fn traffic_row(record: &Value) -> Vec<String> {
+    let word = |key: &str| match record.get(key) {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "?".to_owned(),
+    };
+    let number = |pointer: &str| record.pointer(pointer).and_then(Value::as_f64);
+    let whole = |value: Option<f64>| {
+        value.map_or_else(String::new, |value| count(value.round().max(0.0) as usize))
+    };
+    let what = format!(
+        "{}: {} over {}, {} flows, {} bytes",
+        word("verb"),
+        word("scenario"),
+        word("lab"),
+        word("flows"),
+        word("size")
+    );
+    if let Some(throughput) = number("/throughput") {
+        let tolerant = whole(number("/throughput_at_0_1_percent"));
+        let none = String::new;
+        let limit = word("limit");
+        let what = format!("{what} (limit: {limit})");
+        return vec![
+            what,
+            none(),
+            whole(Some(throughput)),
+            tolerant,
+            none(),
+            none(),
+            none(),
+        ];
+    }
+    let offered = number("/frames/offered").zip(number("/seconds"));
+    let micros = |key: &str| {
+        let nanos = number(&format!("/latency/{key}"));
+        nanos.map_or_else(String::new, |nanos| format!("{:.1}", nanos / 1000.0))
+    };
+    vec![
+        what,
+        whole(offered.map(|(frames, seconds)| frames / seconds)),
+        whole(number("/received_rate")),
+        whole(number("/frames/lost")),
+        micros("p50"),
+        micros("p99"),
+        micros("p99_9"),
+    ]
 }
 
 pub(super) fn everything(set: &Set) -> Option<Section> {
