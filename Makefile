@@ -1,13 +1,16 @@
 # The two commands are `make demo` and `make test`; both need root for network namespaces and say so.
 # Everything is done by the scripts in ci/, which can be run by hand as well.
 
-.PHONY: demo test test-cluster build clean deps format clippy unit loom vectors e2e instructions audit
+.PHONY: demo test perf test-cluster build clean deps format clippy unit loom vectors e2e instructions audit
 
 demo:    ## the gateway at work, in network namespaces; KEEP=1 leaves it running
 	@ci/demo.sh
 
 test:    ## every check and test
 	@ci/run.sh all
+
+perf:    ## the table of figures: measured, recorded, written into docs/performance.md
+	@ci/run.sh perf
 
 deps format clippy unit loom build vectors e2e test-cluster instructions audit:
 	@ci/run.sh $@

@@ -21,8 +21,9 @@ usage: ci/run.sh VERB
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
   instructions  instructions a packet against perf/records/instructions.json (valgrind)
+  perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but audit
+  all       everything above but perf and audit
 TEXT
 }
 
@@ -77,6 +78,13 @@ instructions() {
     "$target/release/perf" engine --callgrind --check
 }
 
+perf() {
+    need_root "huge pages are reserved and network namespaces made"
+    deps
+    cargo build --release --locked -p perf -p portgate-dataplane -p portgate-controlplane
+    "$target/release/perf" figures --into docs/performance.md
+}
+
 audit() { cargo deny --all-features check; }
 
 all() {
@@ -99,7 +107,7 @@ need_root() {
 }
 
 case ${1:-} in
-deps | format | clippy | unit | loom | build | vectors | e2e | instructions | audit | all) "$1" ;;
+deps | format | clippy | unit | loom | build | vectors | e2e | instructions | perf | audit | all) "$1" ;;
 test-cluster) "$@" ;;
 '' | -h | --help) usage ;;
 *)

@@ -97,7 +97,9 @@ fn generate_bindings(include_paths: &[PathBuf]) -> Result<(), String> {
         .opaque_type("rte_(mempool|device|hash)")
         // Packed and aligned at once, which Rust cannot express; nothing used contains them.
         .opaque_type("rte_arp_ipv4|rte_arp_hdr|rte_l2tpv2_combined_msg_hdr|rte_gtp_psc_.*")
-        .allowlist_var("RTE_(HASH_LOOKUP_BULK_MAX|MAX_ETHPORTS|MAX_LCORE|PKTMBUF_HEADROOM)|shim_.*");
+        .allowlist_var(
+            "RTE_(HASH_LOOKUP_BULK_MAX|MAX_ETHPORTS|MAX_LCORE|PKTMBUF_HEADROOM)|shim_.*",
+        );
     for function in FUNCTIONS {
         bindings = bindings.allowlist_function(function);
     }

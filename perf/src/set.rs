@@ -223,7 +223,7 @@ impl Set {
 }
 
 fn curve(value: &Value) -> Option<Curve> {
-    let points = value.pointer("/latency/curve")?.as_array()?;
+    let points = value.get("latency_curve")?.as_array()?;
     let points = points
         .iter()
         .filter_map(|pair| Some((pair.get(0)?.as_f64()?, pair.get(1)?.as_f64()?)))
@@ -271,7 +271,7 @@ pub(crate) mod tests {
         write(
             "c.jsonl",
             r#"{"verb":"gen","scenario":"udp","lab":"memif","size":"64","rate":1e6,
-                "latency":{"curve":[[50,1000],[99.9,5000]]}}"#
+                "latency_curve":[[50,1000],[99.9,5000]]}"#
                 .replace('\n', ""),
         );
         write("other.txt", "nonsense".to_owned());
