@@ -197,8 +197,10 @@ impl Running {
         second.add_link(1, LinkCounter::RxFrames, 50);
         second.add_link(1, LinkCounter::UnfinishedChecksums, 9);
         first.add_service(slots[0], ServiceCounter::Flows, 2);
-        second.add_service_frame(slots[0], 1000);
-        first.add_service_frame(slots[0], 500);
+        for (worker, bytes) in [(&second, 1000), (&first, 500)] {
+            worker.add_service(slots[0], ServiceCounter::Frames, 1);
+            worker.add_service(slots[0], ServiceCounter::Bytes, bytes);
+        }
         second.add_service(slots[1], ServiceCounter::Refused, 6);
     }
 }
