@@ -95,7 +95,11 @@ impl Tester {
         stop_on_signals(&progress)?;
         Ok(Self {
             ports,
-            ends: Some(trial::Ends { client, server }),
+            ends: Some(trial::Ends {
+                client,
+                server,
+                polite: links.polite,
+            }),
             progress,
             huge_pages: links.huge_pages,
         })

@@ -20,9 +20,16 @@ use crate::Error;
 /// How long a gateway may take to say where it is.
 const RESOLVE: u64 = 10_000_000_000;
 
-/// How long nothing must come after a run before it is over, and how long that may take.
+/// How long nothing must come after a run before it is over: if all that is waited for has come; if not;
+/// and if not, on a machine that others need, where a gateway may not get to work for so long. How long it
+/// may take while something still comes.
 const QUIET: u64 = 100_000_000;
-const SETTLED: u64 = 3_000_000_000;
+const MISSING: u64 = 300_000_000;
+const MISSING_POLITE: u64 = 2_000_000_000;
+const SETTLED: u64 = 30_000_000_000;
+
+/// How long a device may take nothing at all.
+const STUCK: u64 = 3_000_000_000;
 
 /// How long the device may take for frames that were due in time: a part of the run, and at least so
 /// many nanoseconds. A gateway that keeps up has emptied its queue by then; one that is 0.1 % too slow has
@@ -39,6 +46,8 @@ pub struct Ends<L: Link, P> {
     pub client: Client<L, P>,
     /// Receives; elsewhere if `None`.
     pub server: Option<Server<L>>,
+    /// Whether the gateway may have to wait long for its turn.
+    pub polite: bool,
 }
 
 /// How a run goes.
@@ -271,7 +280,7 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Ends<L, P> {
                 tried = now;
             }
             // A device that takes nothing for so long is no device.
-            if now - tried > SETTLED {
+            if now - tried > STUCK {
                 return;
             }
             self.turn(progress);
@@ -281,16 +290,32 @@ impl<L: Link, P: Pool<Buffer = L::Buffer>> Ends<L, P> {
     /// Turns both ends until nothing has come for a while.
     fn settle(&mut self, progress: &Progress) {
         let start = monotonic_nanos();
-        let mut last = start;
-        let mut now = start;
-        while now - last < QUIET && now - start < SETTLED {
+        let (mut last, mut now) = (start, start);
+        let missing = if self.polite { MISSING_POLITE } else { MISSING };
+        while now - start < SETTLED && !progress.is_stopped() {
             let came = self.turn(progress);
             now = monotonic_nanos();
-            let waits = self.client.waiting() > 0;
-            if came > 0 || waits {
+            if came > 0 {
                 last = now;
             }
+            let quiet = if self.is_missing() { missing } else { QUIET };
+            if now - last >= quiet {
+                break;
+            }
         }
+    }
+
+    /// Whether something that was sent has not arrived, or an answer not come, as far as is known here.
+    fn is_missing(&self) -> bool {
+        let client = &self.client;
+        let counts = client.connections().counts();
+        let server = self.server.as_ref();
+        client.waiting() > 0
+            || counts.opened > counts.established + counts.refused + counts.lapsed
+            || counts.finished > counts.closed + counts.reset
+            || server.is_some_and(|server| {
+                server.tally().received().distinct < client.sent().data || server.waiting() > 0
+            })
     }
 
     /// Receives and answers at both ends; returns how many frames came.

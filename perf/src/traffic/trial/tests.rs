@@ -88,6 +88,7 @@ fn ends(protocol: u8, segments: Option<u32>, echo: bool, fault: Fault) -> Ends<W
             echo,
             Tally::new(Some(0), None),
         )),
+        polite: false,
     }
 }
 
