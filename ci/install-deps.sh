@@ -20,9 +20,9 @@ ethtool         | command -v ethtool                   | turning offloads off on
 iputils-ping    | command -v ping                      | pinging the gateway
 curl            | command -v curl                      | the HTTP client
 nginx-light     | command -v nginx                     | the pods
-nftables        | command -v nft                       | the kernel's rules beside which the gateway is measured
+nftables        | command -v nft                       | rules of the kernel, beside which the gateway is measured
 iptables        | command -v iptables-restore          | the same
-dpdk-dev        | command -v dpdk-testpmd              | DPDK's test program, a floor of the measurements
+dpdk-dev        | command -v dpdk-testpmd              | test program of DPDK, a floor of the measurements
 valgrind        | command -v valgrind                  | counting instructions
 '
 
