@@ -14,11 +14,13 @@
 
 pub mod affinity;
 pub mod counters;
+mod cut;
 pub mod egress;
 pub mod family;
 mod fast;
 mod first;
 pub mod flow;
+mod fragment;
 pub mod fragments;
 pub mod install;
 mod lane;

@@ -11,6 +11,7 @@
 
 use std::sync::Arc;
 
+use packet::fragment::Piece;
 use packet::parse::{Network, ParseError, Parsed, SCTP, TCP, UDP, parse};
 use packet::{Buffer, Burst, Pool, sctp};
 
@@ -20,7 +21,7 @@ use crate::family::{Family, V4, V6};
 use crate::fast::Found;
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
 use crate::flow::{Hit, Hop, State};
-use crate::fragments::{self, parked::Parked};
+use crate::fragments::Parked;
 use crate::lane::{Lane, Scratch, Starts, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
@@ -270,7 +271,7 @@ impl<B: Buffer> Pipeline<B> {
             Ok(parsed) => parsed,
             Err(_) if !frame.is_contiguous() => return Err(Reason::MultiSegment),
             Err(ParseError::Fragment) => {
-                let parsed = fragments::carry::headers(bytes)?;
+                let parsed = Piece::read(bytes)?.parsed;
                 return lane_of(bytes, frame, &parsed, link).map(|_| Lane::Fragment);
             }
             Err(error) => return Err(error.into()),

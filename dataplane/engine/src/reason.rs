@@ -1,5 +1,6 @@
 //! Why a frame was not passed on: the names under which drops are counted everywhere.
 
+use packet::fragment::PieceError;
 use packet::parse::ParseError;
 
 macro_rules! reasons {
@@ -136,6 +137,17 @@ impl From<ParseError> for Reason {
             ParseError::BadExtension => Self::BadExtension,
             ParseError::BadTransport => Self::BadTransport,
             ParseError::UnknownProtocol => Self::UnknownProtocol,
+        }
+    }
+}
+
+impl From<PieceError> for Reason {
+    fn from(error: PieceError) -> Self {
+        match error {
+            PieceError::Malformed => Self::BadExtension,
+            PieceError::Tiny => Self::FragmentTiny,
+            PieceError::BadLength => Self::FragmentBadLength,
+            PieceError::Protocol => Self::Fragment,
         }
     }
 }

@@ -40,9 +40,9 @@ pub(crate) const MAX_WORKERS: usize = 64;
 /// Both families' datagrams, and what belongs to both.
 #[derive(Debug)]
 pub struct Fragments {
-    pub(super) v4: Datagrams<V4>,
-    pub(super) v6: Datagrams<V6>,
-    pub(super) ids: Ids,
+    pub(crate) v4: Datagrams<V4>,
+    pub(crate) v6: Datagrams<V6>,
+    pub(crate) ids: Ids,
     /// Counts, for each worker, decisions about datagrams of which it has parked fragments.
     wakes: [AtomicU32; MAX_WORKERS],
 }
@@ -63,7 +63,7 @@ impl Default for Fragments {
 
 impl Fragments {
     /// How often worker `worker` was woken.
-    pub(super) fn wakes(&self, worker: usize) -> u32 {
+    pub(crate) fn wakes(&self, worker: usize) -> u32 {
         // Acquire meets the Release in `wake`: the decision that was made before is seen under its set's
         // lock.
         self.wakes
@@ -72,7 +72,7 @@ impl Fragments {
     }
 
     /// Wakes the workers of this mask, but for `but`, who knows.
-    pub(super) fn wake(&self, waiting: u64, but: usize) {
+    pub(crate) fn wake(&self, waiting: u64, but: usize) {
         for (worker, wakes) in self.wakes.iter().enumerate() {
             if worker != but && waiting >> worker & 1 == 1 {
                 // Release meets the Acquire in `wakes`.
@@ -85,14 +85,14 @@ impl Fragments {
 /// What the fragments of a datagram share (RFC 791 section 3.2; RFC 8200 section 4.5, which leaves the
 /// protocol out).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Identity<F: Family> {
-    pub(super) addresses: F::Addresses,
+pub(crate) struct Identity<F: Family> {
+    pub(crate) addresses: F::Addresses,
     id: u32,
     protocol: u8,
 }
 
 impl<F: Family> Identity<F> {
-    pub(super) fn new(bytes: &[u8], piece: &Piece) -> Option<Self> {
+    pub(crate) fn new(bytes: &[u8], piece: &Piece) -> Option<Self> {
         let (source, destination) = packet::tuple::addresses(bytes, &piece.parsed)?;
         let Parsed {
             network, protocol, ..
@@ -112,7 +112,7 @@ impl<F: Family> Identity<F> {
 
 /// What becomes of a datagram.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Fate<F: Family> {
+pub(crate) enum Fate<F: Family> {
     /// Its first fragment has not come, or is being decided about.
     Unknown,
     /// It belongs to the flow with this tuple, and leaves with this identification.
@@ -124,7 +124,7 @@ pub(super) enum Fate<F: Family> {
 }
 
 impl<F: Family> Fate<F> {
-    pub(super) const fn is_unknown(&self) -> bool {
+    pub(crate) const fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown)
     }
 
@@ -145,7 +145,7 @@ struct Datagram<F: Family> {
 
 /// What is to be done with a fragment.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Noted<F: Family> {
+pub(crate) enum Noted<F: Family> {
     /// It is the first: to be decided about.
     Decide,
     /// It has to wait for the first.
@@ -158,7 +158,7 @@ pub(super) enum Noted<F: Family> {
 
 /// Datagrams of one family.
 #[derive(Debug)]
-pub(super) struct Datagrams<F: Family> {
+pub(crate) struct Datagrams<F: Family> {
     sets: Box<[Mutex<Vec<Datagram<F>>>]>,
     seeds: [u64; 2],
 }
@@ -174,7 +174,7 @@ impl<F: Family> Datagrams<F> {
     }
 
     /// Takes note of a fragment that was received by `worker`.
-    pub(super) fn note(
+    pub(crate) fn note(
         &self,
         identity: &Identity<F>,
         piece: &Piece,
@@ -212,7 +212,7 @@ impl<F: Family> Datagrams<F> {
     }
 
     /// Sets what becomes of a datagram; returns which workers wait for that.
-    pub(super) fn decide(&self, identity: &Identity<F>, fate: Fate<F>, second: u32) -> u64 {
+    pub(crate) fn decide(&self, identity: &Identity<F>, fate: Fate<F>, second: u32) -> u64 {
         let Some(mut set) = self.lock(identity) else {
             return 0;
         };
@@ -225,7 +225,7 @@ impl<F: Family> Datagrams<F> {
 
     /// What becomes of a datagram of which `worker` has parked fragments: it stays among those who wait
     /// as long as that is unknown.
-    pub(super) fn fate(&self, identity: &Identity<F>, worker: usize) -> Fate<F> {
+    pub(crate) fn fate(&self, identity: &Identity<F>, worker: usize) -> Fate<F> {
         let Some(mut set) = self.lock(identity) else {
             return Fate::Unknown;
         };
@@ -239,12 +239,12 @@ impl<F: Family> Datagrams<F> {
     }
 
     /// Hash of a pair of addresses and a protocol.
-    pub(super) fn pair(&self, addresses: &F::Addresses, protocol: u8) -> u64 {
+    pub(crate) fn pair(&self, addresses: &F::Addresses, protocol: u8) -> u64 {
         F::hash(self.seeds, &F::join(*addresses, 0, protocol))
     }
 
     /// Hash of a source alone.
-    pub(super) fn source(&self, addresses: &F::Addresses) -> u64 {
+    pub(crate) fn source(&self, addresses: &F::Addresses) -> u64 {
         let words = addresses.as_ref();
         let half = words.len() / 2;
         let source = if half == 0 {

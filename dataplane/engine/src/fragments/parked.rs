@@ -21,10 +21,10 @@ const PARKED_SECONDS: u32 = 2;
 
 /// A fragment on its way.
 #[derive(Debug)]
-pub(super) struct Fragment<B> {
-    pub(super) input: usize,
-    pub(super) frame: B,
-    pub(super) piece: Piece,
+pub(crate) struct Fragment<B> {
+    pub(crate) input: usize,
+    pub(crate) frame: B,
+    pub(crate) piece: Piece,
 }
 
 /// Fragments that wait at one worker.
@@ -32,16 +32,16 @@ pub(super) struct Fragment<B> {
 pub(crate) struct Parked<B> {
     waiting: VecDeque<Waiting<B>>,
     each: Box<[u8; CELLS]>,
-    pub(super) worker: usize,
+    pub(crate) worker: usize,
     /// The count of wakes when what waits was looked at last.
-    pub(super) wakes: u32,
-    pub(super) second: u32,
+    pub(crate) wakes: u32,
+    pub(crate) second: u32,
 }
 
 #[derive(Debug)]
-pub(super) struct Waiting<B> {
-    pub(super) fragment: Fragment<B>,
-    pub(super) since: u32,
+pub(crate) struct Waiting<B> {
+    pub(crate) fragment: Fragment<B>,
+    pub(crate) since: u32,
     cell: u8,
 }
 
@@ -61,13 +61,13 @@ impl<B> Parked<B> {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
 
     /// Lets a fragment of the source with this hash wait. Gives one back that has to go: the one that waited
     /// longest if there is no room, this one if its source has too many.
-    pub(super) fn park(
+    pub(crate) fn park(
         &mut self,
         fragment: Fragment<B>,
         source: u64,
@@ -89,14 +89,14 @@ impl<B> Parked<B> {
     }
 
     /// Takes the fragment that waited longest.
-    pub(super) fn pop(&mut self) -> Option<Waiting<B>> {
+    pub(crate) fn pop(&mut self) -> Option<Waiting<B>> {
         let waiting = self.waiting.pop_front()?;
         self.each[usize::from(waiting.cell)] -= 1;
         Some(waiting)
     }
 
     /// Puts one back that was taken, as the one that came last.
-    pub(super) fn push(&mut self, waiting: Waiting<B>) {
+    pub(crate) fn push(&mut self, waiting: Waiting<B>) {
         self.each[usize::from(waiting.cell)] += 1;
         self.waiting.push_back(waiting);
     }
@@ -104,7 +104,7 @@ impl<B> Parked<B> {
 
 impl<B> Waiting<B> {
     /// Whether the first fragment is not expected any more.
-    pub(super) fn is_over(&self, second: u32) -> bool {
+    pub(crate) fn is_over(&self, second: u32) -> bool {
         second.saturating_sub(self.since) > PARKED_SECONDS
     }
 }

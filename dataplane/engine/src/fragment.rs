@@ -1,7 +1,7 @@
 //! A fragment's way through a worker.
 
-use packet::fragment::{Piece, PieceError, answer_echo, is_echo};
-use packet::parse::{Network, Parsed, TCP, UDP};
+use packet::fragment::{Piece, answer_echo, is_echo};
+use packet::parse::{Network, TCP, UDP};
 use packet::tuple::Tuple;
 use packet::{Buffer, Pool};
 
@@ -10,13 +10,11 @@ use crate::family::{Family, V4, V6};
 use crate::first::End;
 use crate::flow::Hit;
 use crate::flow::state::{REPLIED, seen};
+use crate::fragments::{Datagrams, Fate, Fragment, Fragments, Identity, Noted, Waiting};
 use crate::lane::{Tabled, Work};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
-
-use super::datagrams::{Datagrams, Fate, Fragments, Identity, Noted};
-use super::parked::Fragment;
 
 /// A family whose fragments can be found.
 trait Fragmented: Tabled {
@@ -316,7 +314,7 @@ impl<B: Buffer> Pipeline<B> {
     fn release_in<F: Fragmented, P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
-        waiting: super::parked::Waiting<B>,
+        waiting: Waiting<B>,
         pool: &mut P,
         observer: &mut O,
     ) {
@@ -344,20 +342,4 @@ impl<B: Buffer> Pipeline<B> {
     ) {
         self.drop_frame(fragment.input, fragment.frame, reason, observer);
     }
-}
-
-impl From<PieceError> for Reason {
-    fn from(error: PieceError) -> Self {
-        match error {
-            PieceError::Malformed => Self::BadExtension,
-            PieceError::Tiny => Self::FragmentTiny,
-            PieceError::BadLength => Self::FragmentBadLength,
-            PieceError::Protocol => Self::Fragment,
-        }
-    }
-}
-
-/// The lane's question about a fragment: the headers that tell whose it is.
-pub(crate) fn headers(bytes: &[u8]) -> Result<Parsed, Reason> {
-    Ok(Piece::read(bytes)?.parsed)
 }
