@@ -11,7 +11,7 @@ use crate::counters::{LinkCounter, ServiceFrames, Total};
 use crate::family::Family;
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable};
-use crate::lane::{Frames, Lane, Quick, Tabled, UNUSUAL, Work};
+use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL, Work};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::ways::WaysNow;
@@ -73,17 +73,6 @@ impl<B: Buffer> Pipeline<B> {
         };
         translate_plain(meets, burst, links, quick, observer);
     }
-}
-
-/// What stage 2 has found.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Found {
-    /// Plain frames.
-    pub(crate) plain: usize,
-    /// Frames that are plain but for their SYN.
-    pub(crate) openings: usize,
-    /// All others.
-    pub(crate) others: usize,
 }
 
 /// Stage 2: finds plain frames. What is not plain becomes a [`Quick`] that nothing is found for.

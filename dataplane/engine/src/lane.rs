@@ -88,6 +88,17 @@ pub(crate) enum Lane {
     Unknown,
 }
 
+/// What stage 2 has found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Found {
+    /// Plain frames.
+    pub(crate) plain: usize,
+    /// Frames that are plain but for their SYN.
+    pub(crate) openings: usize,
+    /// All others.
+    pub(crate) others: usize,
+}
+
 /// A plain frame between stages. The default stands for all others: it is looked up like a plain one, which
 /// costs less than to ask, and not found.
 #[derive(Debug, Clone, Copy)]
