@@ -65,10 +65,7 @@ impl<B: Buffer> Pipeline<B> {
         reason: Reason,
         observer: &mut O,
     ) {
-        let is_usual = parsed.protocol == TCP
-            && parsed.network == Network::V4
-            && (parsed.l3(), parsed.l4()) == (14, 34);
-        let refused = if is_usual && reset::refuse_syn4(&mut frame, parsed.end()) {
+        let refused = if reset::refuse_syn4(&mut frame, parsed) {
             Ok(())
         } else if parsed.protocol == TCP {
             tcp::refuse(&mut frame, parsed.l3(), parsed.l4(), parsed.end())

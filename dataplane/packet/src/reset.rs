@@ -6,7 +6,7 @@
 use crate::answer::TTL;
 use crate::buffer::Buffer;
 use crate::checksum::finish;
-use crate::parse::TCP;
+use crate::parse::{Network, Parsed, TCP};
 use crate::tcp::{ACK, FIN, HEADER, RST, SYN};
 
 /// Bytes of the reset's frame: Ethernet, IPv4 and TCP headers.
@@ -15,21 +15,24 @@ const FRAME: usize = 54;
 /// First two bytes of a header without options, its total length, identification, and don't fragment.
 const IP_START: [u8; 8] = [0x45, 0, 0, 40, 0, 0, 0x40, 0];
 
-/// Turns an untagged frame with a SYN over IPv4 without options into the reset that refuses it. `end` is
-/// the offset of the IP packet's end. The caller has parsed the frame and verified its checksums, and
-/// answers its source. False, and nothing changed, if the segment is none that this is for: then
-/// [`crate::tcp::refuse`] knows what to do.
-pub fn refuse_syn4(frame: &mut impl Buffer, end: usize) -> bool {
+/// Turns an untagged frame with a SYN over IPv4 without options into the reset that refuses it. `parsed` is
+/// what the frame was parsed as; the caller has verified its checksums and may answer its source. False, and
+/// nothing changed, if the frame is none that this is for: then [`crate::tcp::refuse`] knows what to do.
+pub fn refuse_syn4(frame: &mut impl Buffer, parsed: &Parsed) -> bool {
+    let is_plain = parsed.network == Network::V4 && (parsed.l3(), parsed.l4()) == (14, 34);
+    if !is_plain || parsed.protocol != TCP || !frame.is_contiguous() {
+        return false;
+    }
     let Some(head) = frame.bytes().first_chunk::<FRAME>() else {
         return false;
     };
     let offset = usize::from(head[46] >> 4) * 4;
     let is_station = head[6] & 1 == 0 && head[6..12] != [0; 6];
     let is_syn = head[47] & (SYN | ACK | RST | FIN) == SYN;
-    let Some(payload) = end.checked_sub(34 + offset) else {
+    let Some(payload) = parsed.end().checked_sub(34 + offset) else {
         return false;
     };
-    if head[14] != 0x45 || head[23] != TCP || !is_syn || !is_station || !frame.is_contiguous() {
+    if !is_syn || !is_station {
         return false;
     }
     // SEG.LEN counts the payload, and the SYN as one (RFC 9293, section 3.4).
@@ -113,7 +116,7 @@ mod tests {
             let mut quick = HeapBuffer::from_bytes(&bytes);
             let mut any = HeapBuffer::from_bytes(&bytes);
             let usual = options <= 3 && flags & (SYN | ACK | RST | FIN) == SYN && station;
-            prop_assert_eq!(refuse_syn4(&mut quick, parsed.end()), usual);
+            prop_assert_eq!(refuse_syn4(&mut quick, &parsed), usual);
             if usual {
                 prop_assert!(refuse(&mut any, parsed.l3(), parsed.l4(), parsed.end()).is_ok());
             }
