@@ -434,3 +434,33 @@ mod tests {
         assert_eq!(table.word(index).generation(), 2);
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::thread;
+
+    use super::*;
+
+    /// Mutations that this model was seen to catch: `changed` or `changes` with Relaxed.
+    #[test]
+    fn loom_whoever_sees_a_change_counted_reads_the_new_address() {
+        loom::model(|| {
+            let table = Neighbours::new(Slab::heap(1));
+            let address = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+            let (index, _) = table.index(0, address, 1).unwrap();
+            assert!(table.learn(0, address, [1; 6], 1));
+            let known = table.changes();
+            let hearing = table.clone();
+            let other = thread::spawn(move || {
+                assert!(hearing.learn(0, address, [2; 6], 2));
+            });
+            let seen = table.changes();
+            let mac = table.word(index).mac();
+            assert!(seen == known || mac == Some([2; 6]));
+            other.join().unwrap();
+            // What was kept under the old count is found out.
+            assert_ne!(table.changes(), known);
+            assert_eq!(table.word(index).mac(), Some([2; 6]));
+        });
+    }
+}

@@ -132,6 +132,7 @@ impl<B: Buffer> Pipeline<B> {
         let mut v6 = Found::default();
         if v4.others > 0 {
             v6 = self.classify::<V6>(input, burst);
+            // What is not IPv6's is IPv4's, found before, or still unknown.
             if v6.others > v4.plain + v4.openings {
                 self.classify_unusual(input, burst);
             }

@@ -48,9 +48,7 @@ pub(crate) struct Way {
 impl Default for Ways {
     fn default() -> Self {
         Self {
-            slots: vec![Way::default(); MAX_NEIGHBOURS]
-                .try_into()
-                .unwrap_or_else(|_| Box::new([Way::default(); MAX_NEIGHBOURS])),
+            slots: Box::new([Way::default(); MAX_NEIGHBOURS]),
             epoch: 0,
             of: (0, 0),
         }
