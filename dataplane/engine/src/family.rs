@@ -6,9 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use packet::checksum::Delta;
 use packet::fragment::{rewrite_later4, rewrite_later6};
 use packet::parse::Parsed;
-use packet::plain::{self, Start};
+use packet::plain::{self, Plain, Start};
 use packet::rewrite::{Translation, rewrite4, rewrite6};
 use packet::tuple::{Ports, Tuple, swap_ports, words4, words6};
+
+use crate::ranges::{Address, Ranges};
 
 mod sealed {
     pub trait Sealed {}
@@ -20,6 +22,8 @@ mod sealed {
 pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     /// Words of a tuple; see [`packet::tuple`].
     type Key: Copy + Eq + Debug + Default + AsRef<[u64]> + AsMut<[u64]>;
+    /// An address as a number.
+    type Address: Address;
     /// Words of source and destination together.
     type Addresses: Copy + Eq + Debug + Default + AsRef<[u64]> + AsMut<[u64]>;
     /// The rewrite of one direction of a flow.
@@ -42,22 +46,35 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn join(addresses: Self::Addresses, ports: Ports, protocol: u8) -> Self::Key;
     /// The parts of a tuple.
     fn split(key: &Self::Key) -> (Self::Addresses, Ports, u8);
+    /// Source and destination.
+    fn ends(addresses: &Self::Addresses) -> (Self::Address, Self::Address);
+    /// Words of source and destination.
+    fn words(source: Self::Address, destination: Self::Address) -> Self::Addresses;
+    /// The address as a number; `None` if it is of the other family.
+    fn number(address: IpAddr) -> Option<Self::Address>;
+    /// The address of this number.
+    fn address(number: Self::Address) -> IpAddr;
+    /// The number in the low bits.
+    fn widen(number: Self::Address) -> u128;
+    /// Those of this family.
+    fn ranges<'a, V>(
+        v4: &'a Ranges<u32, V>,
+        v6: &'a Ranges<u128, V>,
+    ) -> &'a Ranges<Self::Address, V>;
     /// Source and destination exchanged.
     fn swap(addresses: Self::Addresses) -> Self::Addresses;
-    /// Words of these addresses; `None` when either is of the other family.
-    fn pack(source: IpAddr, destination: IpAddr) -> Option<Self::Addresses>;
-    /// The addresses in these words.
-    fn unpack(addresses: &Self::Addresses) -> (IpAddr, IpAddr);
     /// What turns tuple `from` into tuple `to`.
     fn translate(from: &Self::Key, to: &Self::Key) -> Self::Translation;
+    /// The same, and what turns the answers to `to` into answers to `from`.
+    fn translate_both(from: &Self::Key, to: &Self::Key) -> [Self::Translation; 2];
     /// Rewrites a frame.
     fn rewrite(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
     /// Rewrites a fragment other than the first.
     fn rewrite_later(bytes: &mut [u8], parsed: &Parsed, translation: &Self::Translation);
-    /// The tuple of a plain frame that starts so; see [`packet::plain`].
-    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>>;
-    /// The tuple of a frame that is plain but for its SYN.
-    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)>;
+    /// What there is to know of a plain frame that starts so; see [`packet::plain`].
+    fn plain(bytes: &[u8], start: &Start) -> Option<Plain<Self::Key>>;
+    /// What the parser says of a plain frame.
+    fn plain_parsed(bytes: &[u8]) -> Parsed;
     /// Rewrites a plain frame; returns its TCP flags.
     fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
     /// Addresses and ports of a translation.
@@ -67,8 +84,25 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     /// The inverse of [`Family::store`].
     fn load(addresses: Self::Addresses, ports_and_deltas: u64) -> Self::Translation;
 
+    /// Words of these addresses; `None` when either is of the other family.
+    #[must_use]
+    fn pack(source: IpAddr, destination: IpAddr) -> Option<Self::Addresses> {
+        Some(Self::words(
+            Self::number(source)?,
+            Self::number(destination)?,
+        ))
+    }
+
+    /// The addresses in these words.
+    #[must_use]
+    fn unpack(addresses: &Self::Addresses) -> (IpAddr, IpAddr) {
+        let (source, destination) = Self::ends(addresses);
+        (Self::address(source), Self::address(destination))
+    }
+
     /// The tuple of the answering direction.
     #[must_use]
+    #[inline(always)]
     fn reverse(key: &Self::Key) -> Self::Key {
         let (addresses, ports, protocol) = Self::split(key);
         Self::join(Self::swap(addresses), swap_ports(ports), protocol)
@@ -114,7 +148,35 @@ impl<F: Family> Turned<F> {
     pub(crate) fn key(&self) -> F::Key {
         F::turn(self.0)
     }
+
+    /// Makes it no tuple's, if `is_set`: nothing in the table is equal to it.
+    #[inline(always)]
+    pub(crate) fn marked(mut self, is_set: bool) -> Self {
+        *self.last() |= u64::from(is_set) << MARK;
+        self
+    }
+
+    /// The tuple that was marked, or not.
+    #[inline(always)]
+    pub(crate) fn unmarked(mut self) -> Self {
+        *self.last() &= !(1 << MARK);
+        self
+    }
+
+    /// Whether it is marked.
+    #[inline(always)]
+    pub(crate) fn is_marked(mut self) -> bool {
+        *self.last() >> MARK & 1 == 1
+    }
+
+    #[inline(always)]
+    fn last(&mut self) -> &mut u64 {
+        &mut self.0.as_mut()[F::KEY_WORDS - 1]
+    }
 }
+
+/// A bit of a tuple's last word that neither ports nor protocol use.
+const MARK: u32 = 8;
 
 /// No tuple: that of no frame, and never in the table.
 impl<F: Family> Default for Turned<F> {
@@ -133,7 +195,7 @@ pub struct V6;
 
 /// Multiplies to 128 bits and folds the halves together: one multiplication mixes all bits of both.
 #[inline(always)]
-const fn mix(a: u64, b: u64) -> u64 {
+pub(crate) const fn mix(a: u64, b: u64) -> u64 {
     let product = (a as u128) * (b as u128);
     (product as u64) ^ ((product >> 64) as u64)
 }
@@ -165,6 +227,7 @@ const fn turn_ports(word: u64) -> u64 {
 
 impl Family for V4 {
     type Key = [u64; 2];
+    type Address = u32;
     type Addresses = [u64; 1];
     type Translation = Translation<1>;
 
@@ -198,30 +261,53 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn swap(addresses: [u64; 1]) -> [u64; 1] {
-        [addresses[0].rotate_left(32)]
+    fn ends(addresses: &[u64; 1]) -> (u32, u32) {
+        let [word] = *addresses;
+        ((word >> 32) as u32, word as u32)
     }
 
-    fn pack(source: IpAddr, destination: IpAddr) -> Option<[u64; 1]> {
-        match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                Some([(u64::from(source.to_bits()) << 32) | u64::from(destination.to_bits())])
-            }
-            _ => None,
+    #[inline(always)]
+    fn words(source: u32, destination: u32) -> [u64; 1] {
+        [u64::from(source) << 32 | u64::from(destination)]
+    }
+
+    #[inline(always)]
+    fn number(address: IpAddr) -> Option<u32> {
+        match address {
+            IpAddr::V4(address) => Some(address.to_bits()),
+            IpAddr::V6(_) => None,
         }
     }
 
-    fn unpack(addresses: &[u64; 1]) -> (IpAddr, IpAddr) {
-        let [word] = *addresses;
-        (
-            Ipv4Addr::from((word >> 32) as u32).into(),
-            Ipv4Addr::from(word as u32).into(),
-        )
+    #[inline(always)]
+    fn address(number: u32) -> IpAddr {
+        Ipv4Addr::from(number).into()
+    }
+
+    #[inline(always)]
+    fn widen(number: u32) -> u128 {
+        number.into()
+    }
+
+    #[inline(always)]
+    fn ranges<'a, V>(v4: &'a Ranges<u32, V>, _: &'a Ranges<u128, V>) -> &'a Ranges<u32, V> {
+        v4
+    }
+
+    #[inline(always)]
+    fn swap(addresses: [u64; 1]) -> [u64; 1] {
+        [addresses[0].rotate_left(32)]
     }
 
     fn translate(from: &[u64; 2], to: &[u64; 2]) -> Translation<1> {
         let (from, to) = (Self::split(from), Self::split(to));
         Translation::between((from.0, from.1), (to.0, to.1))
+    }
+
+    fn translate_both(from: &[u64; 2], to: &[u64; 2]) -> [Translation<1>; 2] {
+        let (from, to) = (Self::split(from), Self::split(to));
+        let answer = (Self::swap(from.0), swap_ports(from.1));
+        Translation::there_and_back((from.0, from.1), (to.0, to.1), answer)
     }
 
     #[inline(always)]
@@ -234,12 +320,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
-        plain::key4(bytes, start).map(|key| Turned::new(&key))
+    fn plain(bytes: &[u8], start: &Start) -> Option<Plain<Self::Key>> {
+        plain::key4(bytes, start)
     }
 
-    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)> {
-        plain::opening4(bytes, start)
+    #[inline(always)]
+    fn plain_parsed(bytes: &[u8]) -> Parsed {
+        plain::parsed4(bytes)
     }
 
     #[inline(always)]
@@ -272,6 +359,7 @@ impl Family for V4 {
 
 impl Family for V6 {
     type Key = [u64; 5];
+    type Address = u128;
     type Addresses = [u64; 4];
     type Translation = Translation<4>;
 
@@ -311,37 +399,59 @@ impl Family for V6 {
     }
 
     #[inline(always)]
+    fn ends(addresses: &[u64; 4]) -> (u128, u128) {
+        let [a, b, c, d] = addresses.map(u128::from);
+        ((a << 64) | b, (c << 64) | d)
+    }
+
+    #[inline(always)]
+    fn words(source: u128, destination: u128) -> [u64; 4] {
+        [
+            (source >> 64) as u64,
+            source as u64,
+            (destination >> 64) as u64,
+            destination as u64,
+        ]
+    }
+
+    #[inline(always)]
+    fn number(address: IpAddr) -> Option<u128> {
+        match address {
+            IpAddr::V6(address) => Some(address.to_bits()),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    #[inline(always)]
+    fn address(number: u128) -> IpAddr {
+        Ipv6Addr::from(number).into()
+    }
+
+    #[inline(always)]
+    fn widen(number: u128) -> u128 {
+        number
+    }
+
+    #[inline(always)]
+    fn ranges<'a, V>(_: &'a Ranges<u32, V>, v6: &'a Ranges<u128, V>) -> &'a Ranges<u128, V> {
+        v6
+    }
+
+    #[inline(always)]
     fn swap(addresses: [u64; 4]) -> [u64; 4] {
         let [a, b, c, d] = addresses;
         [c, d, a, b]
     }
 
-    fn pack(source: IpAddr, destination: IpAddr) -> Option<[u64; 4]> {
-        match (source, destination) {
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let (source, destination) = (source.to_bits(), destination.to_bits());
-                Some([
-                    (source >> 64) as u64,
-                    source as u64,
-                    (destination >> 64) as u64,
-                    destination as u64,
-                ])
-            }
-            _ => None,
-        }
-    }
-
-    fn unpack(addresses: &[u64; 4]) -> (IpAddr, IpAddr) {
-        let [a, b, c, d] = addresses.map(u128::from);
-        (
-            Ipv6Addr::from((a << 64) | b).into(),
-            Ipv6Addr::from((c << 64) | d).into(),
-        )
-    }
-
     fn translate(from: &[u64; 5], to: &[u64; 5]) -> Translation<4> {
         let (from, to) = (Self::split(from), Self::split(to));
         Translation::between((from.0, from.1), (to.0, to.1))
+    }
+
+    fn translate_both(from: &[u64; 5], to: &[u64; 5]) -> [Translation<4>; 2] {
+        let (from, to) = (Self::split(from), Self::split(to));
+        let answer = (Self::swap(from.0), swap_ports(from.1));
+        Translation::there_and_back((from.0, from.1), (to.0, to.1), answer)
     }
 
     #[inline(always)]
@@ -354,12 +464,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn plain_key(bytes: &[u8], start: &Start) -> Option<Turned<Self>> {
-        plain::key6(bytes, start).map(|key| Turned::new(&key))
+    fn plain(bytes: &[u8], start: &Start) -> Option<Plain<Self::Key>> {
+        plain::key6(bytes, start)
     }
 
-    fn opening(bytes: &[u8], start: &Start) -> Option<(Self::Key, Parsed)> {
-        plain::opening6(bytes, start)
+    #[inline(always)]
+    fn plain_parsed(bytes: &[u8]) -> Parsed {
+        plain::parsed6(bytes)
     }
 
     #[inline(always)]

@@ -8,17 +8,16 @@ use packet::plain::Start;
 use packet::{BURST, Buffer, Burst};
 
 use crate::counters::{LinkCounter, ServiceFrames, Total};
-use crate::family::Family;
+use crate::family::{Family, Turned};
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable};
-use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL, Work};
+use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::ways::WaysNow;
 
 impl<B: Buffer> Pipeline<B> {
-    /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F`, and those
-    /// that are plain but for their SYN.
+    /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F`.
     #[inline(always)]
     pub(crate) fn classify<F: Tabled>(&mut self, input: usize, burst: &Burst<B>) -> Found {
         let start = F::start(&self.starts, input);
@@ -27,17 +26,13 @@ impl<B: Buffer> Pipeline<B> {
             lanes,
             links,
             quick,
-            works,
         } = F::frames(&mut self.scratch);
         let is_first = F::PLAIN == Lane::Plain4;
         if is_first {
             *lanes = [Lane::Plain4; BURST];
             *links = [UNUSUAL; BURST];
         }
-        let mut found = find_plain(table, start, burst, lanes, quick);
-        if found.others > 0 {
-            find_openings(table, start, burst, lanes, works, &mut found);
-        }
+        let found = find_plain(table, start, burst, lanes, quick);
         if is_first {
             let received = self.scratch.bytes;
             let count = burst.len() as u64;
@@ -56,6 +51,7 @@ impl<B: Buffer> Pipeline<B> {
     pub(crate) fn carry_plain<F: Tabled, O: Observe>(
         &mut self,
         now: Now,
+        has_syn: bool,
         burst: &mut Burst<B>,
         observer: &mut O,
     ) {
@@ -63,6 +59,9 @@ impl<B: Buffer> Pipeline<B> {
         let Frames { links, quick, .. } = F::frames(&mut self.scratch);
         let table = F::table(shared);
         if let Some(quick) = quick.get_mut(..burst.len()) {
+            if has_syn {
+                ask_for_room(table, quick);
+            }
             find_entries(table, quick);
         }
         let meets = Meets {
@@ -85,14 +84,17 @@ fn find_plain<F: Tabled, B: Buffer>(
     quick: &mut [Quick<F>; BURST],
 ) -> Found {
     let mut others = 0;
+    let mut has_syn = false;
     for ((frame, lane), quick) in burst.iter().zip(lanes).zip(quick) {
         let bytes = frame.bytes();
-        match F::plain_key(bytes, start) {
-            Some(key) if frame.is_contiguous() => {
+        match F::plain(bytes, start) {
+            Some(plain) if frame.is_contiguous() => {
+                let key = Turned::new(&plain.key);
                 let place = table.place_of(&key);
                 table.prefetch_bucket(place);
-                quick.key = key;
+                quick.key = key.marked(plain.has_syn);
                 (quick.index, quick.tag) = place.parts();
+                has_syn |= plain.has_syn;
                 if F::PLAIN != Lane::Plain4 {
                     *lane = F::PLAIN;
                 }
@@ -109,38 +111,17 @@ fn find_plain<F: Tabled, B: Buffer>(
     }
     Found {
         plain: burst.len() - others,
-        openings: 0,
+        has_syn,
         others,
     }
 }
 
-/// Among what is not known yet finds frames that are plain but for their SYN: the first ones of flows, that
-/// go the general way from here on without having been parsed.
+/// Stage 3 for frames with a SYN: asks for what a new flow will need.
 #[inline(never)]
-fn find_openings<F: Tabled, B: Buffer>(
-    table: &FlowTable<F>,
-    start: &Start,
-    burst: &[B],
-    lanes: &mut [Lane; BURST],
-    works: &mut [Work<F>; BURST],
-    found: &mut Found,
-) {
-    for ((frame, lane), work) in burst.iter().zip(lanes).zip(works) {
-        if *lane != Lane::Unknown || !frame.is_contiguous() {
-            continue;
-        }
-        if let Some((key, parsed)) = F::opening(frame.bytes(), start) {
-            let place = table.place(&key);
-            table.prefetch_bucket(place);
-            *work = Work {
-                parsed,
-                key,
-                place,
-                candidate: 0,
-            };
-            *lane = F::OTHER;
-            found.openings += 1;
-            found.others -= 1;
+fn ask_for_room<F: Family>(table: &FlowTable<F>, quick: &[Quick<F>]) {
+    for quick in quick {
+        if quick.key.is_marked() {
+            table.prefetch_free(table.place_of(&quick.key.unmarked()));
         }
     }
 }
@@ -200,7 +181,7 @@ impl<F: Family> Meets<'_, F> {
             return None;
         }
         let flags = F::rewrite_plain(bytes, &hit.translation);
-        // Plain segments have no SYN, so that `seen` has nothing to decide.
+        // What is found has no SYN, so that `seen` has nothing to decide.
         let flags = flags.map_or(REPLIED, |flags| flags & (FIN | RST | ACK));
         way.set_addresses(bytes);
         self.entries.touch(hit.index, self.second, flags);

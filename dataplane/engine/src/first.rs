@@ -1,27 +1,26 @@
 //! The first frame of a flow: decision, backend, next hops, SNAT port, insertion.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hugepages::object::Backend;
 use packet::checksum::{Checksum, pseudo, verify_l4};
 use packet::parse::{Parsed, SCTP, TCP};
-use packet::tuple::Tuple;
+use packet::tuple::{Ports, Tuple};
 use packet::{Buffer, Pool, sctp};
 
 use crate::affinity::Client;
 use crate::counters::{ServiceCounter, Total};
-use crate::family::SPREAD;
+use crate::family::{Family, SPREAD};
 use crate::flow::state::{ACK, FIN, REPLIED, RST, SYN, seen};
-use crate::flow::{FlowView, Hop, InsertError, NewFlow};
+use crate::flow::{FlowView, Hit, Hop, InsertError, NewFlow};
 use crate::lane::{Tabled, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
 use crate::service::{Outcome, decide};
-use crate::shared::Choice;
-use crate::snapshot::{Frontend, ResolvedSet};
+use crate::shared::{Choice, Shared};
+use crate::snapshot::{Frontend, ResolvedSet, Snapshot};
 
 /// While searches for a flow to evict are in vain, every how many new flows one is made: a flood
 /// against a table full of established flows must not cost 2.5 µs a frame.
@@ -46,7 +45,8 @@ impl<B: Buffer> Pipeline<B> {
         if let Err(reason) = check_transport(frame.bytes(), &work.parsed, &tuple) {
             return self.drop_frame(input, frame, reason, observer);
         }
-        match self.establish(now, work, &tuple, observer) {
+        let flags = work.parsed.tcp_flags;
+        match self.establish::<F, O>(now, &work.key, flags, observer) {
             Ok(hit) => self.translate(now, input, frame, work, &hit, pool, observer),
             Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
             Err(End::Reject(reason)) => {
@@ -55,29 +55,20 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
-    /// Whether a link has this address: a frame from it has come back, or lies.
-    fn is_own(&self, source: IpAddr) -> bool {
-        self.shared.topology.addresses().any(|own| own == source)
-    }
-
     /// The next hop towards `destination`, and its neighbour's word now.
-    pub(crate) fn next_hop(
-        &self,
+    pub(crate) fn next_hop<F: Family>(
+        &mut self,
         now: Now,
-        destination: IpAddr,
+        destination: F::Address,
         service: u32,
     ) -> Result<(Hop, Word), Reason> {
-        let snapshot = self.snapshots.get();
-        let target = snapshot.routes.lookup(destination).ok_or(Reason::NoRoute)?;
-        let via = target.via.unwrap_or(destination);
-        let neighbours = &self.shared.neighbours;
-        let (index, word) = neighbours
-            .index(target.link, via, now.second)
-            .ok_or(Reason::NeighbourTableFull)?;
-        Ok((
-            Hop::new(service, index, word.generation(), snapshot.route_generation),
-            word,
-        ))
+        self.towards.next_hop::<F>(
+            self.snapshots.get(),
+            &self.shared.neighbours,
+            now.second,
+            destination,
+            service,
+        )
     }
 
     /// Removes a flow.
@@ -88,108 +79,116 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
-    /// Makes the flow of a first frame.
+    /// Makes the flow of a first frame with this tuple and these TCP flags.
     pub(crate) fn establish<F: Tabled, O: Observe>(
         &mut self,
         now: Now,
-        work: &Work<F>,
-        tuple: &Tuple,
+        key: &F::Key,
+        tcp_flags: u8,
         observer: &mut O,
-    ) -> Result<crate::flow::Hit<F>, End> {
+    ) -> Result<Hit<F>, End> {
         let random = self.next_random();
-        let shared = &self.shared;
-        let snapshot = self.snapshots.get();
-        let decision = decide(snapshot, tuple);
-        observer.decided(tuple, &decision);
+        let Self {
+            shared,
+            snapshots,
+            counters,
+            towards,
+            snat_ports,
+            futile,
+            ..
+        } = self;
+        let snapshot = snapshots.get();
+        let decision = decide::<F>(snapshot, key);
+        if O::WATCHES {
+            observer.decided(&F::tuple(key), &decision);
+        }
         let slot = decision
             .frontend
             .and_then(|frontend| frontend.service.as_ref())
             .map_or(crate::slots::SHARED_SLOT, |service| service.slot);
         let refused = |end: End| {
-            self.counters.add_service(slot, ServiceCounter::Refused, 1);
+            counters.add_service(slot, ServiceCounter::Refused, 1);
             end
         };
+        let drops = |reason| refused(End::Drop(reason));
         let is_served = matches!(
             decision.outcome,
             Outcome::Translate { .. } | Outcome::Reject(_)
         );
-        if is_served && (!is_possible(tuple.source) || self.is_own(tuple.source)) {
-            return Err(refused(End::Drop(Reason::BadSource)));
+        if is_served && !decision.may_send {
+            return Err(drops(Reason::BadSource));
         }
         let (set, masquerade) = match decision.outcome {
             Outcome::Translate { set, masquerade } => (set, masquerade),
             Outcome::Reject(reason) => return Err(refused(End::Reject(reason))),
-            Outcome::Drop(reason) => return Err(refused(End::Drop(reason))),
+            Outcome::Drop(reason) => return Err(drops(reason)),
             Outcome::Pass(reason) => return Err(End::Drop(reason)),
         };
+        let (addresses, ports, protocol) = F::split(key);
         // A segment in mid-stream is taken up (Maglev may well find the backend that knows it, and else
         // that backend refuses it); one that only ends a connection is not.
-        let flags = work.parsed.tcp_flags;
-        let opens = flags & SYN != 0 || flags & (ACK | FIN | RST) == ACK;
-        if work.parsed.protocol == TCP && !opens {
-            return Err(refused(End::Drop(Reason::NoFlow)));
+        let opens = tcp_flags & SYN != 0 || tcp_flags & (ACK | FIN | RST) == ACK;
+        if protocol == TCP && !opens {
+            return Err(drops(Reason::NoFlow));
         }
-        let backend = self
-            .choose(set, decision.frontend, tuple.source, &work.key, now, random)
+        let (client, _) = F::ends(&addresses);
+        let backend = choose::<F>(shared, set, decision.frontend, key, now, random)
             .ok_or(End::Reject(Reason::NoEndpoint))
             .map_err(refused)?;
-        let drops = |reason| refused(End::Drop(reason));
-        let (forward_hop, word) = self.next_hop(now, backend.address, slot).map_err(drops)?;
-        let (reply_hop, _) = self.next_hop(now, tuple.source, slot).map_err(drops)?;
-        let masquerade = masquerade || backend.address == tuple.source;
+        // Sets are of one family.
+        let to = F::number(backend.address).ok_or_else(|| drops(Reason::NoRoute))?;
+        let mut next_hop = |address| {
+            let neighbours = &shared.neighbours;
+            let hop = towards.next_hop::<F>(snapshot, neighbours, now.second, address, slot);
+            hop.map_err(drops)
+        };
+        let (forward_hop, word) = next_hop(to)?;
+        let (reply_hop, _) = next_hop(client)?;
+        let masquerade = masquerade || to == client;
         let source = if masquerade {
-            self.snat_address(word, backend.address, random)
-                .ok_or(Reason::NoSnatAddress)
-                .map_err(drops)?
+            snat_address::<F>(snapshot, shared, word, to, random)
+                .ok_or_else(|| drops(Reason::NoSnatAddress))?
         } else {
-            tuple.source
+            client
         };
         let flow = NewFlow::<F> {
-            forward: work.key,
+            forward: *key,
             forward_hop,
             reply_hop,
             second: now.second,
-            flags: if work.parsed.protocol == TCP {
-                seen(flags)
+            flags: if protocol == TCP {
+                seen(tcp_flags)
             } else {
                 REPLIED
             },
         };
-        let translated = |port| {
-            F::from_tuple(&Tuple {
-                source,
-                destination: backend.address,
-                source_port: port,
-                destination_port: backend.port,
-                protocol: tuple.protocol,
-            })
+        let ends = F::words(source, to);
+        let translated = |port: u16| {
+            let ports = Ports::from(port) << 16 | Ports::from(backend.port);
+            F::join(ends, ports, protocol)
         };
         // Without masquerading the client keeps its port too, unless that would collide with
         // another of its flows to the same backend.
-        let kept = (!masquerade).then_some(tuple.source_port);
-        let mut ports = kept.into_iter().chain(self.snat_ports.tries(random));
+        let kept = (!masquerade).then_some((ports >> 16) as u16);
+        let mut tries = kept.into_iter().chain(snat_ports.tries(random));
         let inserted = F::table(shared).insert_or_evict(
             &flow,
             &shared.options.timeouts,
-            self.futile.is_multiple_of(SEARCH_EVERY),
-            || ports.next().and_then(translated),
+            futile.is_multiple_of(SEARCH_EVERY),
+            || tries.next().map(translated),
             |gone| {
-                self.counters.add(Total::FlowsRemoved, 1);
+                counters.add(Total::FlowsRemoved, 1);
                 shared.open_flows.close_flow(gone);
             },
         );
         let is_full = matches!(inserted, Err(InsertError::Full));
-        self.futile = if is_full {
-            self.futile.wrapping_add(1)
-        } else {
-            0
-        };
+        *futile = if is_full { futile.wrapping_add(1) } else { 0 };
         match inserted {
             Ok(inserted) => {
                 shared.open_flows.open(&backend);
-                self.counters.add(Total::FlowsCreated, 1);
-                self.counters.add_service(slot, ServiceCounter::Flows, 1);
-                Ok(crate::flow::Hit {
+                counters.add(Total::FlowsCreated, 1);
+                counters.add_service(slot, ServiceCounter::Flows, 1);
+                Ok(Hit {
                     index: inserted.index,
                     translation: inserted.translation,
                     hop: forward_hop,
@@ -197,86 +196,12 @@ impl<B: Buffer> Pipeline<B> {
             }
             // Another worker was faster with the same flow: its choice holds.
             Err(InsertError::Exists(index)) => F::table(shared)
-                .read(index, &work.key)
+                .read(index, key)
                 .ok_or_else(|| drops(Reason::FlowRace)),
             Err(InsertError::Full) => Err(drops(Reason::FlowTableFull)),
             Err(InsertError::NoCandidate) => Err(drops(Reason::SnatPortsExhausted)),
             Err(InsertError::Busy) => Err(drops(Reason::FlowRace)),
         }
-    }
-
-    #[allow(clippy::too_many_arguments)] // what a choice depends on
-    fn choose<K: AsRef<[u64]>>(
-        &self,
-        set: &ResolvedSet,
-        frontend: Option<&Arc<Frontend>>,
-        client: IpAddr,
-        key: &K,
-        now: Now,
-        random: u64,
-    ) -> Option<Backend> {
-        if let Some(frontend) = frontend
-            && frontend.affinity_timeout > 0
-        {
-            // Keys are hashes: 32 bits of one tell a client's few services apart.
-            let service = frontend
-                .service
-                .as_ref()
-                .map_or(0, |service| service.key as u32);
-            let client = Client {
-                address: client,
-                service,
-                timeout: frontend.affinity_timeout,
-            };
-            return self
-                .shared
-                .affinity
-                .choose(&client, set, now.second, random);
-        }
-        let options = &self.shared.options;
-        let pick = |random: u64| {
-            let at = ((u128::from(random) * set.members.len() as u128) >> 64) as usize;
-            set.members.get(at).copied()
-        };
-        match options.choice {
-            Choice::Maglev => {
-                let hash = stable_hash(options.maglev_seed, key.as_ref());
-                set.members.get(set.maglev.choose(hash)?).copied()
-            }
-            Choice::Random => pick(random),
-            Choice::LeastConnections => {
-                let (one, two) = (pick(random)?, pick(random.wrapping_mul(SPREAD))?);
-                let open = &self.shared.open_flows;
-                Some(if open.get(&two) < open.get(&one) {
-                    two
-                } else {
-                    one
-                })
-            }
-        }
-    }
-
-    /// An own address to masquerade with towards `backend`, whose next hop is `word`'s neighbour.
-    fn snat_address(&self, word: Word, backend: IpAddr, random: u64) -> Option<IpAddr> {
-        let snat = &self.snapshots.get().networks.snat;
-        if snat.is_empty() {
-            return self.link_address(word, backend);
-        }
-        let mut family = snat.iter().filter(|own| own.is_ipv4() == backend.is_ipv4());
-        let count = family.clone().count();
-        if count > 0 {
-            return family.nth(random as usize % count).copied();
-        }
-        self.link_address(word, backend)
-    }
-
-    /// The egress link's own address for what goes to `backend`.
-    fn link_address(&self, word: Word, backend: IpAddr) -> Option<IpAddr> {
-        self.shared
-            .topology
-            .links
-            .get(usize::from(word.link()))?
-            .source_for(backend)
     }
 
     fn next_random(&mut self) -> u64 {
@@ -297,12 +222,73 @@ pub(crate) enum End {
     Reject(Reason),
 }
 
-/// Whether a host can have this address (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5).
-fn is_possible(source: IpAddr) -> bool {
-    match source {
-        IpAddr::V4(v4) => v4.octets()[0] != 0 && v4.octets()[0] < 224 && !v4.is_loopback(),
-        IpAddr::V6(v6) => !v6.is_unspecified() && !v6.is_loopback() && !v6.is_multicast(),
+/// The backend of a new flow with this tuple.
+fn choose<F: Family>(
+    shared: &Shared,
+    set: &ResolvedSet,
+    frontend: Option<&Arc<Frontend>>,
+    key: &F::Key,
+    now: Now,
+    random: u64,
+) -> Option<Backend> {
+    if let Some(frontend) = frontend
+        && frontend.affinity_timeout > 0
+    {
+        // Keys are hashes: 32 bits of one tell a client's few services apart.
+        let service = frontend
+            .service
+            .as_ref()
+            .map_or(0, |service| service.key as u32);
+        let (addresses, _, _) = F::split(key);
+        let client = Client {
+            address: F::address(F::ends(&addresses).0),
+            service,
+            timeout: frontend.affinity_timeout,
+        };
+        return shared.affinity.choose(&client, set, now.second, random);
     }
+    let options = &shared.options;
+    let pick = |random: u64| {
+        let at = ((u128::from(random) * set.members.len() as u128) >> 64) as usize;
+        set.members.get(at).copied()
+    };
+    match options.choice {
+        Choice::Maglev => {
+            let hash = stable_hash(options.maglev_seed, key.as_ref());
+            set.members.get(set.maglev.choose(hash)?).copied()
+        }
+        Choice::Random => pick(random),
+        Choice::LeastConnections => {
+            let (one, two) = (pick(random)?, pick(random.wrapping_mul(SPREAD))?);
+            let open = &shared.open_flows;
+            Some(if open.get(&two) < open.get(&one) {
+                two
+            } else {
+                one
+            })
+        }
+    }
+}
+
+/// An own address to masquerade with towards `backend`, whose next hop is `word`'s neighbour.
+#[inline]
+fn snat_address<F: Family>(
+    snapshot: &Snapshot,
+    shared: &Shared,
+    word: Word,
+    backend: F::Address,
+    random: u64,
+) -> Option<F::Address> {
+    let snat = &snapshot.networks.snat;
+    if !snat.is_empty() {
+        let mut family = snat.iter().filter_map(|own| F::number(*own));
+        let count = family.clone().count();
+        if count > 0 {
+            return family.nth(random as usize % count);
+        }
+    }
+    let link = shared.topology.links.get(usize::from(word.link()))?;
+    link.source::<F>(backend)
 }
 
 /// The same on every gateway with the same seed, so that any of them chooses the same backend.
@@ -315,7 +301,7 @@ fn stable_hash(seed: u64, key: &[u64]) -> u64 {
 
 /// The first frame of a flow must have a right transport checksum: an incremental update would
 /// carry the fault on, and the receiver would drop it without a word.
-fn check_transport(bytes: &[u8], parsed: &Parsed, tuple: &Tuple) -> Result<(), Reason> {
+pub(crate) fn check_transport(bytes: &[u8], parsed: &Parsed, tuple: &Tuple) -> Result<(), Reason> {
     let segment = bytes
         .get(parsed.l4()..parsed.end())
         .ok_or(Reason::BadTransport)?;

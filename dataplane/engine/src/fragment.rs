@@ -11,7 +11,7 @@ use crate::first::End;
 use crate::flow::Hit;
 use crate::flow::state::{REPLIED, seen};
 use crate::fragments::{Datagrams, Fate, Fragment, Fragments, Identity, Noted, Waiting};
-use crate::lane::{Tabled, Work};
+use crate::lane::Tabled;
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
@@ -137,15 +137,7 @@ impl<B: Buffer> Pipeline<B> {
                 let place = F::table(&self.shared).place(&key);
                 let hit = match F::table(&self.shared).find(&key, place) {
                     Some(hit) => hit,
-                    None => {
-                        let work = Work::<F> {
-                            parsed,
-                            key,
-                            place,
-                            candidate: 0,
-                        };
-                        self.establish(now, &work, &F::tuple(&key), observer)?
-                    }
+                    None => self.establish::<F, O>(now, &key, parsed.tcp_flags, observer)?,
                 };
                 let id = self.next_id::<F>(&F::parts(&hit.translation).0, parsed.protocol);
                 Ok(Fate::Flow { key, id })

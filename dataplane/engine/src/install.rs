@@ -5,6 +5,7 @@
 //! nothing changes nothing: no snapshot, no flow, no journal record.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hugepages::digest::Digest;
@@ -387,7 +388,7 @@ impl Installed {
             }
             Object::Frontend(frontend) => {
                 let resolved = self.resolve(frontend);
-                self.snapshot.put(frontend.key(), Arc::new(resolved));
+                self.snapshot.put(Arc::new(resolved));
             }
             Object::Network(_) | Object::Route(_) => {}
         }
@@ -398,7 +399,11 @@ impl Installed {
             Kind::BackendSet => drop(self.sets.remove(&id.key)),
             Kind::Ranges => drop(self.ranges.remove(&id.key)),
             Kind::Service => drop(self.services.remove(&id.key)),
-            Kind::Frontend => self.snapshot.remove(id.key),
+            Kind::Frontend => {
+                if let Some(Object::Frontend(old)) = self.objects.get(&id) {
+                    self.snapshot.remove(old.address, old.protocol, old.port);
+                }
+            }
             Kind::Network | Kind::Route => {}
         }
     }
@@ -442,40 +447,37 @@ impl Installed {
 
     /// Rare (a service's own attributes changed), so it may look at every frontend.
     fn resolve_frontends_of(&mut self, services: &HashSet<Key>) {
-        let affected: Vec<(Key, Frontend)> = self
+        let affected: Vec<Frontend> = self
             .objects
             .values()
             .filter_map(|object| match object {
                 Object::Frontend(frontend) if services.contains(&frontend.service) => {
-                    Some((frontend.key(), self.resolve(frontend)))
+                    Some(self.resolve(frontend))
                 }
                 _ => None,
             })
             .collect();
-        for (key, frontend) in affected {
-            self.snapshot.put(key, Arc::new(frontend));
+        for frontend in affected {
+            self.snapshot.put(Arc::new(frontend));
         }
     }
 
     fn rebuild_networks(&mut self) {
-        let mut networks = Networks {
-            own: self.topology.addresses().collect(),
-            ..Networks::default()
-        };
+        let links: Vec<IpAddr> = self.topology.addresses().collect();
+        let (mut pods, mut services) = (Vec::new(), Vec::new());
+        let (mut own, mut snat) = (Vec::new(), Vec::new());
         for object in self.objects.values() {
             let Object::Network(network) = object else {
                 continue;
             };
             match network.role {
-                NetworkRole::Pods => networks.pods.push(network.prefix),
-                NetworkRole::Services => networks.services.push(network.prefix),
-                NetworkRole::Own => networks.own.push(network.prefix.address),
-                NetworkRole::Snat => networks.snat.push(network.prefix.address),
+                NetworkRole::Pods => pods.push(network.prefix),
+                NetworkRole::Services => services.push(network.prefix),
+                NetworkRole::Own => own.push(network.prefix.address),
+                NetworkRole::Snat => snat.push(network.prefix.address),
             }
         }
-        networks.own.sort_unstable();
-        networks.own.dedup();
-        networks.snat.sort_unstable();
+        let networks = Networks::new([pods, services], &links, own, snat);
         self.snapshot.networks = Arc::new(networks);
     }
 

@@ -93,14 +93,14 @@ pub(crate) enum Lane {
 pub(crate) struct Found {
     /// Plain frames.
     pub(crate) plain: usize,
-    /// Frames that are plain but for their SYN.
-    pub(crate) openings: usize,
+    /// Whether any of them has a SYN.
+    pub(crate) has_syn: bool,
     /// All others.
     pub(crate) others: usize,
 }
 
 /// A plain frame between stages. The default stands for all others: it is looked up like a plain one, which
-/// costs less than to ask, and not found.
+/// costs less than to ask, and not found. Nor are frames with a SYN, whose tuples are marked: they go on alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quick<F: Family> {
     pub(crate) key: Turned<F>,
@@ -139,32 +139,17 @@ impl<F: Family> Default for Quick<F> {
     }
 }
 
-impl<F: Family> Quick<F> {
-    /// The frame as the general way takes it.
-    pub(crate) fn work(&self, table: &FlowTable<F>, parsed: Parsed) -> Work<F> {
-        Work {
-            parsed,
-            key: self.key.key(),
-            place: table.place_of(&self.key),
-            candidate: self.index,
-        }
-    }
-}
-
 /// A burst's frames of one family.
 pub(crate) struct Frames<'a, F: Family> {
     pub(crate) lanes: &'a mut [Lane; BURST],
     pub(crate) links: &'a mut [u8; BURST],
     pub(crate) quick: &'a mut [Quick<F>; BURST],
-    pub(crate) works: &'a mut [Work<F>; BURST],
 }
 
 /// A family whose table and working memory the pipeline can find.
 pub(crate) trait Tabled: Family {
     /// Lane of its plain frames.
     const PLAIN: Lane;
-    /// Lane of its others that may belong to a flow.
-    const OTHER: Lane;
 
     fn table(shared: &Shared) -> &FlowTable<Self>;
 
@@ -176,7 +161,6 @@ pub(crate) trait Tabled: Family {
 
 impl Tabled for V4 {
     const PLAIN: Lane = Lane::Plain4;
-    const OTHER: Lane = Lane::V4;
 
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
@@ -189,7 +173,6 @@ impl Tabled for V4 {
             lanes: &mut scratch.lanes,
             links: &mut scratch.links,
             quick: &mut scratch.plain4,
-            works: &mut scratch.v4,
         }
     }
 
@@ -201,7 +184,6 @@ impl Tabled for V4 {
 
 impl Tabled for V6 {
     const PLAIN: Lane = Lane::Plain6;
-    const OTHER: Lane = Lane::V6;
 
     #[inline(always)]
     fn table(shared: &Shared) -> &FlowTable<Self> {
@@ -214,7 +196,6 @@ impl Tabled for V6 {
             lanes: &mut scratch.lanes,
             links: &mut scratch.links,
             quick: &mut scratch.plain6,
-            works: &mut scratch.v6,
         }
     }
 

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod affinity;
+mod alone;
 pub mod counters;
 mod cut;
 pub mod egress;
@@ -31,6 +32,7 @@ pub mod observe;
 pub mod pipeline;
 pub mod publish;
 mod quoted;
+mod ranges;
 pub mod reason;
 pub mod route;
 pub mod service;
@@ -40,6 +42,7 @@ pub mod snapshot;
 mod snat;
 pub mod sweep;
 pub mod topology;
+mod towards;
 mod ways;
 
 pub use pipeline::{Now, Pipeline};

@@ -64,7 +64,7 @@ pub struct Neighbours {
 }
 
 /// What an established frame needs of its next hop.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Word(u64);
 
 impl Word {

@@ -30,6 +30,7 @@ use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::snat::SnatPorts;
 use crate::topology::LinkConfig;
+use crate::towards::Towards;
 
 /// Workers among which the upkeep of the tables is spread.
 const MAX_WORKERS: usize = 16;
@@ -50,6 +51,7 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) egress: Egress<B>,
     pub(crate) random: u64,
     pub(crate) snat_ports: SnatPorts,
+    pub(crate) towards: Towards,
     /// Second, and ICMP errors sent in it.
     pub(crate) reports: (u32, u32),
     /// New flows refused one after the other because the table is full.
@@ -92,6 +94,7 @@ impl<B: Buffer> Pipeline<B> {
             egress,
             random: seed | 1,
             snat_ports,
+            towards: Towards::default(),
             reports: (0, 0),
             futile: 0,
             parked: Parked::new(worker),
@@ -133,7 +136,7 @@ impl<B: Buffer> Pipeline<B> {
         if v4.others > 0 {
             v6 = self.classify::<V6>(input, burst);
             // What is not IPv6's is IPv4's, found before, or still unknown.
-            if v6.others > v4.plain + v4.openings {
+            if v6.others > v4.plain {
                 self.classify_unusual(input, burst);
             }
         }
@@ -141,10 +144,10 @@ impl<B: Buffer> Pipeline<B> {
             self.match_unusual(burst.len());
         }
         if v4.plain > 0 {
-            self.carry_plain::<V4, O>(now, burst, observer);
+            self.carry_plain::<V4, O>(now, v4.has_syn, burst, observer);
         }
         if v6.plain > 0 {
-            self.carry_plain::<V6, O>(now, burst, observer);
+            self.carry_plain::<V6, O>(now, v6.has_syn, burst, observer);
         }
         let hits = self.put_out(now, input, burst, pool, observer);
         self.counters.add(Total::Hits, hits);
@@ -365,31 +368,14 @@ impl<B: Buffer> Pipeline<B> {
         pool: &mut P,
         observer: &mut O,
     ) -> u64 {
-        let lane = self.scratch.lanes[at];
-        if let Lane::Plain4 | Lane::Plain6 = lane {
-            // What is plain can be parsed.
-            let parsed = match parse(frame.bytes()) {
-                Ok(parsed) => parsed,
-                Err(error) => {
-                    self.drop_frame(input, frame, error.into(), observer);
-                    return 0;
-                }
-            };
-            let Self {
-                scratch, shared, ..
-            } = self;
-            if lane == Lane::Plain4 {
-                scratch.v4[at] = scratch.plain4[at].work(&shared.v4, parsed);
-            } else {
-                scratch.v6[at] = scratch.plain6[at].work(&shared.v6, parsed);
-            }
-        }
-        match lane {
-            Lane::Plain4 | Lane::V4 => {
+        match self.scratch.lanes[at] {
+            Lane::Plain4 => self.carry_alone::<V4, P, O>(now, input, at, frame, pool, observer),
+            Lane::Plain6 => self.carry_alone::<V6, P, O>(now, input, at, frame, pool, observer),
+            Lane::V4 => {
                 let work = self.scratch.v4[at];
                 self.carry(now, input, frame, &work, pool, observer)
             }
-            Lane::Plain6 | Lane::V6 => {
+            Lane::V6 => {
                 let work = self.scratch.v6[at];
                 self.carry(now, input, frame, &work, pool, observer)
             }
@@ -411,7 +397,7 @@ impl<B: Buffer> Pipeline<B> {
     }
 
     /// Returns 1 for a hit.
-    fn carry<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+    pub(crate) fn carry<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
         input: usize,
@@ -577,8 +563,8 @@ impl<B: Buffer> Pipeline<B> {
     #[cold]
     fn reroute<F: Tabled>(&mut self, now: Now, hit: &Hit<F>) -> Result<(Hop, Word), Reason> {
         let (addresses, _) = F::parts(&hit.translation);
-        let (_, destination) = F::unpack(&addresses);
-        let (hop, word) = self.next_hop(now, destination, hit.hop.service())?;
+        let (_, destination) = F::ends(&addresses);
+        let (hop, word) = self.next_hop::<F>(now, destination, hit.hop.service())?;
         F::table(&self.shared).set_hop(hit.index, hit.hop, hop);
         Ok((hop, word))
     }

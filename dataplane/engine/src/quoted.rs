@@ -71,7 +71,8 @@ impl<B: Buffer> Pipeline<B> {
         if !translate_error(frame.bytes_mut(), parsed, &error, outer, &becomes) {
             return Err((frame, Some(Reason::BadTransport)));
         }
-        match self.next_hop(now, outer.1, hit.hop.service()) {
+        let (_, destination) = F::ends(&words);
+        match self.next_hop::<F>(now, destination, hit.hop.service()) {
             Ok((hop, word)) => {
                 self.leave(
                     now,

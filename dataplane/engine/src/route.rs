@@ -1,15 +1,15 @@
-//! Longest-prefix routes: a hash map for each prefix length in use, longest first.
+//! Longest-prefix routes.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 
 use hugepages::object::Prefix;
 
-use crate::family::SPREAD;
+use crate::family::{Family, V4, V6};
+use crate::ranges::{Address, Ranges};
 
 /// Where packets for a prefix go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Egress link.
     pub link: u8,
@@ -20,109 +20,67 @@ pub struct Target {
 /// Routes of both families.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
-    v4: Vec<(u8, Targets<u32>)>,
-    v6: Vec<(u8, Targets<u128>)>,
-}
-
-/// Targets by the leading bits of their prefix.
-type Targets<K> = HashMap<K, Target, BuildHasherDefault<PrefixHasher>>;
-
-/// Routes come from the control plane, not from packets: no need for a hash that withstands attacks
-/// (the standard one costs 150 ns of each new flow).
-#[derive(Debug, Default, Clone, Copy)]
-struct PrefixHasher(u64);
-
-impl Hasher for PrefixHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(SPREAD);
-        }
-    }
-
-    #[inline]
-    fn write_u32(&mut self, bits: u32) {
-        // The map looks at the highest and the lowest bits.
-        let product = (u64::from(bits) + 1).wrapping_mul(SPREAD);
-        self.0 = product ^ product >> 32;
-    }
-
-    #[inline]
-    fn write_u128(&mut self, bits: u128) {
-        let product = u128::from(bits as u64 ^ SPREAD)
-            * u128::from((bits >> 64) as u64 ^ SPREAD.rotate_left(32));
-        self.0 = product as u64 ^ (product >> 64) as u64;
-    }
+    /// All different targets.
+    targets: Vec<Target>,
+    /// One more than the target's index by destination; 0 = no route.
+    v4: Ranges<u32, u16>,
+    v6: Ranges<u128, u16>,
 }
 
 impl Routes {
-    /// Adds a route; one with the same prefix is replaced.
-    pub fn insert(&mut self, to: Prefix, target: Target) {
-        match to.address {
-            IpAddr::V4(address) => {
-                let bits = leading4(address.to_bits(), to.length);
-                targets_of(&mut self.v4, to.length).insert(bits, target);
-            }
-            IpAddr::V6(address) => {
-                let bits = leading6(address.to_bits(), to.length);
-                targets_of(&mut self.v6, to.length).insert(bits, target);
-            }
+    /// Routes to these prefixes; of two to the same one the later counts.
+    #[must_use]
+    pub fn new(routes: &[(Prefix, Target)]) -> Self {
+        let mut targets: Vec<Target> = Vec::new();
+        let mut numbers = HashMap::new();
+        let numbered: Vec<(&Prefix, u16)> = routes
+            .iter()
+            .map(|(to, target)| {
+                let number = *numbers.entry(*target).or_insert_with(|| {
+                    targets.push(*target);
+                    // 65,535 different next hops are past what a neighbour table holds.
+                    u16::try_from(targets.len()).unwrap_or(0)
+                });
+                (to, number)
+            })
+            .collect();
+        Self {
+            targets,
+            v4: Ranges::nested(numbered.iter().copied()),
+            v6: Ranges::nested(numbered.iter().copied()),
         }
     }
 
     /// The route of the longest prefix that holds `address`.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Target> {
-        match address {
-            IpAddr::V4(address) => self.v4.iter().find_map(|(length, targets)| {
-                targets.get(&leading4(address.to_bits(), *length)).copied()
-            }),
-            IpAddr::V6(address) => self.v6.iter().find_map(|(length, targets)| {
-                targets.get(&leading6(address.to_bits(), *length)).copied()
-            }),
-        }
+        let (_, target) = match address {
+            IpAddr::V4(address) => self.towards::<V4>(address.to_bits())?,
+            IpAddr::V6(address) => self.towards::<V6>(address.to_bits())?,
+        };
+        Some(*target)
+    }
+
+    /// The same, with the target's number among all.
+    #[inline]
+    pub(crate) fn towards<F: Family>(&self, address: F::Address) -> Option<(usize, &Target)> {
+        let number = usize::from(F::ranges(&self.v4, &self.v6).get(address)).checked_sub(1)?;
+        Some((number, self.targets.get(number)?))
     }
 }
 
 /// Whether `prefix` holds `address`.
 #[must_use]
 pub fn contains(prefix: &Prefix, address: IpAddr) -> bool {
-    let length = prefix.length;
     match (prefix.address, address) {
-        (IpAddr::V4(prefix), IpAddr::V4(address)) => {
-            leading4(prefix.to_bits() ^ address.to_bits(), length) == 0
+        (IpAddr::V4(own), IpAddr::V4(address)) => {
+            own.to_bits().shares(address.to_bits(), prefix.length)
         }
-        (IpAddr::V6(prefix), IpAddr::V6(address)) => {
-            leading6(prefix.to_bits() ^ address.to_bits(), length) == 0
+        (IpAddr::V6(own), IpAddr::V6(address)) => {
+            own.to_bits().shares(address.to_bits(), prefix.length)
         }
         _ => false,
     }
-}
-
-/// The targets of prefixes of this length, among all lengths, longest first.
-fn targets_of<K>(lengths: &mut Vec<(u8, Targets<K>)>, length: u8) -> &mut Targets<K> {
-    let at = lengths.partition_point(|(other, _)| *other > length);
-    if lengths.get(at).is_none_or(|(other, _)| *other != length) {
-        lengths.insert(at, (length, Targets::default()));
-    }
-    &mut lengths[at].1
-}
-
-/// The leading `length` bits of an IPv4 address, in the low bits.
-#[inline]
-fn leading4(bits: u32, length: u8) -> u32 {
-    bits.checked_shr(u32::from(32 - length.min(32)))
-        .unwrap_or(0)
-}
-
-/// The same for IPv6.
-#[inline]
-fn leading6(bits: u128, length: u8) -> u128 {
-    bits.checked_shr(u32::from(128 - length.min(128)))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -143,19 +101,18 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_wins_in_its_family() {
-        let mut routes = Routes::default();
-        for (link, to) in [
+        let prefixes = [
             "0.0.0.0/0",
             "10.0.0.0/8",
             "10.1.0.0/16",
             "10.1.2.3/32",
             "::/0",
-        ]
-        .iter()
-        .enumerate()
-        {
-            routes.insert(prefix(to), target(link as u8));
-        }
+        ];
+        let numbered = prefixes.iter().zip(0..);
+        let routes: Vec<_> = numbered
+            .map(|(to, link)| (prefix(to), target(link)))
+            .collect();
+        let routes = Routes::new(&routes);
         let link = |address: &str| routes.lookup(address.parse().unwrap()).map(|t| t.link);
         assert_eq!(link("192.0.2.1"), Some(0));
         assert_eq!(link("10.9.9.9"), Some(1));

@@ -2,12 +2,10 @@
 //!
 //! `portgate explain` and the workers call the same [`decide`].
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use hugepages::object::{SourceClass, Why};
-use packet::tuple::Tuple;
-
+use crate::family::Family;
 use crate::reason::Reason;
 use crate::route::contains;
 use crate::snapshot::{Action, Frontend, ResolvedSet, Snapshot};
@@ -21,6 +19,8 @@ pub struct Decision<'a> {
     pub frontend: Option<&'a Arc<Frontend>>,
     /// What kind of source the client is.
     pub class: SourceClass,
+    /// Whether what is received can come from the client's address at all.
+    pub may_send: bool,
 }
 
 /// The outcome of a decision.
@@ -41,16 +41,19 @@ pub enum Outcome<'a> {
     Pass(Reason),
 }
 
-/// Decides about a new flow (rules 20–29 of the Service semantics).
+/// Decides about a new flow (rules 20–29 of the Service semantics), by the tuple of its first frame.
 #[must_use]
-pub fn decide<'a>(snapshot: &'a Snapshot, tuple: &Tuple) -> Decision<'a> {
+pub fn decide<'a, F: Family>(snapshot: &'a Snapshot, key: &F::Key) -> Decision<'a> {
+    let (addresses, ports, protocol) = F::split(key);
+    let (source, to) = F::ends(&addresses);
     let networks = &*snapshot.networks;
-    let class = networks.class(tuple.source);
-    let to = tuple.destination;
-    let Some(frontend) = snapshot.frontend(to, tuple.protocol, tuple.destination_port) else {
-        let outcome = if networks.own.contains(&to) {
+    let meaning = networks.of::<F>(source);
+    let (class, may_send) = (meaning.class(), meaning.may_send());
+    let Some(frontend) = snapshot.frontend::<F>(to, protocol, ports as u16) else {
+        let to = networks.of::<F>(to);
+        let outcome = if to.is_own() {
             Outcome::Pass(Reason::NotServed)
-        } else if networks.is_service(to) {
+        } else if to.is_service() {
             Outcome::Drop(Reason::NoSuchService)
         } else {
             Outcome::Pass(Reason::NotOurs)
@@ -59,9 +62,10 @@ pub fn decide<'a>(snapshot: &'a Snapshot, tuple: &Tuple) -> Decision<'a> {
             outcome,
             frontend: None,
             class,
+            may_send,
         };
     };
-    let outcome = if is_allowed(frontend, tuple.source) {
+    let outcome = if is_allowed::<F>(frontend, source) {
         match &frontend.actions[class as usize] {
             Action::Translate { set, masquerade } => Outcome::Translate {
                 set,
@@ -77,14 +81,17 @@ pub fn decide<'a>(snapshot: &'a Snapshot, tuple: &Tuple) -> Decision<'a> {
         outcome,
         frontend: Some(frontend),
         class,
+        may_send,
     }
 }
 
-fn is_allowed(frontend: &Frontend, source: IpAddr) -> bool {
-    frontend
-        .ranges
-        .as_ref()
-        .is_none_or(|ranges| ranges.iter().any(|prefix| contains(prefix, source)))
+fn is_allowed<F: Family>(frontend: &Frontend, source: F::Address) -> bool {
+    let Some(ranges) = &frontend.ranges else {
+        return true;
+    };
+    ranges
+        .iter()
+        .any(|prefix| contains(prefix, F::address(source)))
 }
 
 const fn reason(why: Why) -> Reason {

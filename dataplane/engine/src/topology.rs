@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use hugepages::object::{Prefix, Route};
 
+use crate::family::{Family, V4, V6};
+use crate::ranges::Address;
 use crate::route::{Routes, Target, contains};
 
 /// One link, as the packet path needs it.
@@ -26,20 +28,26 @@ impl LinkConfig {
     /// of its family.
     #[must_use]
     pub fn source_for(&self, towards: IpAddr) -> Option<IpAddr> {
-        let mut family = self
-            .addresses
-            .iter()
-            .filter(|(own, _)| own.is_ipv4() == towards.is_ipv4());
-        let near = family.clone().find(|(own, length)| {
-            contains(
-                &Prefix {
-                    address: *own,
-                    length: *length,
-                },
-                towards,
-            )
-        });
-        near.or_else(|| family.next()).map(|(own, _)| *own)
+        match towards {
+            IpAddr::V4(to) => self.source::<V4>(to.to_bits()).map(V4::address),
+            IpAddr::V6(to) => self.source::<V6>(to.to_bits()).map(V6::address),
+        }
+    }
+
+    /// [`LinkConfig::source_for`] with numbers.
+    #[inline]
+    pub(crate) fn source<F: Family>(&self, towards: F::Address) -> Option<F::Address> {
+        let mut first = None;
+        for (own, length) in &self.addresses {
+            let Some(own) = F::number(*own) else {
+                continue;
+            };
+            if own.shares(towards, *length) {
+                return Some(own);
+            }
+            first = first.or(Some(own));
+        }
+        first
     }
 
     /// Whether `address` lies on one of the link's connected networks.
@@ -82,46 +90,25 @@ impl Topology {
     /// the same prefix. Routes whose next hop is on no connected network are left out.
     #[must_use]
     pub fn routes(&self, learned: impl Iterator<Item = Route>) -> Routes {
-        let mut routes = Routes::default();
-        for route in learned {
-            if let Some(link) = self.link_towards(route.via) {
-                routes.insert(
-                    route.to,
-                    Target {
-                        link,
-                        via: Some(route.via),
-                    },
-                );
-            }
-        }
-        for route in &self.routes {
-            let link = route.link.or_else(|| self.link_towards(route.via?));
-            if let Some(link) = link {
-                routes.insert(
-                    route.to,
-                    Target {
-                        link,
-                        via: route.via,
-                    },
-                );
-            }
-        }
-        for (link, config) in self.links.iter().enumerate() {
-            for (address, length) in &config.addresses {
-                let to = Prefix {
-                    address: *address,
-                    length: *length,
-                };
-                routes.insert(
-                    to,
-                    Target {
-                        link: link as u8,
-                        via: None,
-                    },
-                );
-            }
-        }
-        routes
+        let learned = learned.filter_map(|route| {
+            let link = self.link_towards(route.via)?;
+            let via = Some(route.via);
+            Some((route.to, Target { link, via }))
+        });
+        let fixed = self.routes.iter().filter_map(|route| {
+            let link = route.link.or_else(|| self.link_towards(route.via?))?;
+            let via = route.via;
+            Some((route.to, Target { link, via }))
+        });
+        let connected = self.links.iter().zip(0..).flat_map(|(config, link)| {
+            config.addresses.iter().map(move |(address, length)| {
+                let (address, length) = (*address, *length);
+                (Prefix { address, length }, Target { link, via: None })
+            })
+        });
+        // The later of two to the same prefix counts.
+        let routes: Vec<_> = learned.chain(fixed).chain(connected).collect();
+        Routes::new(&routes)
     }
 
     /// Every address of every link.

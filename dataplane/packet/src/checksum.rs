@@ -28,13 +28,11 @@ pub fn sum(bytes: &[u8]) -> u64 {
         low += word & 0xffff_ffff;
         high += word >> 32;
     }
-    let mut last = [0; 8];
-    for (to, from) in last.iter_mut().zip(tail) {
-        *to = *from;
-    }
-    let last = u64::from_ne_bytes(last);
-    low += last & 0xffff_ffff;
-    high += last >> 32;
+    let (fours, tail) = tail.as_chunks::<4>();
+    let (twos, tail) = tail.as_chunks::<2>();
+    low += fours.first().map_or(0, |word| u32::from_ne_bytes(*word).into());
+    high += twos.first().map_or(0, |word| u16::from_ne_bytes(*word).into());
+    high += tail.first().map_or(0, |byte| u16::from_ne_bytes([*byte, 0]).into());
     u64::from(u16::from_be(fold(low + high)))
 }
 
@@ -212,7 +210,10 @@ impl Delta {
     /// Words whose [`sum`] was `old` go to words whose sum is `new`.
     #[must_use]
     pub const fn of_sums(old: u64, new: u64) -> Self {
-        Self::from_sum(!fold(old) as u64 + fold(new) as u64)
+        // 2^32 is 1 and the constant is 0 modulo 0xffff, so one fold will do for both sums.
+        let old = (old >> 32) + (old & 0xffff_ffff);
+        let new = (new >> 32) + (new & 0xffff_ffff);
+        Self::from_sum((0xffff << 32) - old + new)
     }
 
     /// Both changes.
@@ -224,7 +225,10 @@ impl Delta {
     /// The change back.
     #[must_use]
     pub const fn inverse(self) -> Self {
-        Self::from_sum(!self.0 as u64)
+        match !self.0 {
+            0 => Self::NONE,
+            inverse => Self(inverse),
+        }
     }
 
     /// The stored form: 1–0xffff.
@@ -270,9 +274,10 @@ impl Delta {
     }
 
     const fn from_sum(sum: u64) -> Self {
-        match fold(sum) {
+        // What is left of a sum is what it is modulo 0xffff, and multiples are 0xffff: one multiplication.
+        match sum % 0xffff {
             0 => Self::NONE,
-            folded => Self(folded),
+            rest => Self(rest as u16),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Plain frames: what nearly every frame is, handled by constant offsets.
 //!
-//! A frame is plain for a link if it is addressed to it, untagged, IPv4 without options or IPv6 without extension headers, TCP without
-//! SYN or UDP, whole, right in its lengths and in the IPv4 header checksum, has TTL left, and is at
+//! A frame is plain for a link if it is addressed to it, untagged, IPv4 without options or IPv6 without extension headers, TCP
+//! or UDP, whole, right in its lengths and in the IPv4 header checksum, has TTL left, and is at
 //! least [`HEAD4`] or [`HEAD6`] bytes long, as every TCP segment is and padded datagrams are. [`key4`] and [`key6`] decide that;
 //! the others rely on it for what they mean, not for safety. Everything else is
 //! [`crate::parse`]'s, which accepts all that is plain and more (at three times the cost).
 
-use crate::checksum::Delta;
+use crate::checksum::{Delta, fold, sum};
 use crate::parse::{NO_VLAN, Network, Parsed, TCP, UDP};
 use crate::rewrite::Translation;
 use crate::tcp::SYN;
@@ -80,52 +80,19 @@ impl Start {
     }
 }
 
-/// The tuple of a plain IPv4 frame that starts so; `None` if it is not one.
+/// What is known of a plain frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plain<K> {
+    /// Its tuple.
+    pub key: K,
+    /// Whether it has a SYN.
+    pub has_syn: bool,
+}
+
+/// What there is to know of a plain IPv4 frame that starts so; `None` if it is not one.
 #[must_use]
 #[inline(always)]
-pub fn key4(bytes: &[u8], start: &Start) -> Option<Words4> {
-    any_key4::<false>(bytes, start)
-}
-
-/// The tuple of an IPv4 frame that starts so and would be plain but for its SYN, and what
-/// [`crate::parse::parse`] would say of it.
-#[must_use]
-pub fn opening4(bytes: &[u8], start: &Start) -> Option<(Words4, Parsed)> {
-    let key = any_key4::<true>(bytes, start)?;
-    let head = bytes.first_chunk::<HEAD4>()?;
-    let parsed = Parsed {
-        l3: L3,
-        l4: L4_OF_4 as u16,
-        end: be16(head, 16) + L3,
-        vlan: NO_VLAN,
-        network: Network::V4,
-        protocol: TCP,
-        tcp_flags: head[47],
-        ttl: head[22],
-    };
-    Some((key, parsed))
-}
-
-/// [`opening4`] for IPv6.
-#[must_use]
-pub fn opening6(bytes: &[u8], start: &Start) -> Option<(Words6, Parsed)> {
-    let key = any_key6::<true>(bytes, start)?;
-    let head = bytes.first_chunk::<HEAD6>()?;
-    let parsed = Parsed {
-        l3: L3,
-        l4: L4_OF_6 as u16,
-        end: be16(head, 18) + L4_OF_6 as u16,
-        vlan: NO_VLAN,
-        network: Network::V6,
-        protocol: TCP,
-        tcp_flags: head[67],
-        ttl: head[21],
-    };
-    Some((key, parsed))
-}
-
-#[inline(always)]
-fn any_key4<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words4> {
+pub fn key4(bytes: &[u8], start: &Start) -> Option<Plain<Words4>> {
     let head = bytes.first_chunk::<HEAD4>()?;
     if !start.fits(head) {
         return None;
@@ -137,24 +104,20 @@ fn any_key4<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words4> {
         return None;
     }
     let protocol = (word >> 56) as u8;
-    let is_segment = if protocol == TCP {
-        is_plain_tcp::<OPENS, _>(head, L4_OF_4, total, 20)
-    } else {
-        !OPENS && protocol == UDP && is_plain_udp(head, L4_OF_4, total, 20)
+    let has_syn = match protocol {
+        TCP => is_plain_tcp(head, L4_OF_4, total, 20)?,
+        UDP if is_plain_udp(head, L4_OF_4, total, 20) => false,
+        _ => return None,
     };
     let ports = be32(head, L4_OF_4);
-    is_segment.then(|| [be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)])
+    let key = [be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)];
+    Some(Plain { key, has_syn })
 }
 
-/// The tuple of a plain IPv6 frame that starts so; `None` if it is not one.
+/// What there is to know of a plain IPv6 frame that starts so; `None` if it is not one.
 #[must_use]
 #[inline(always)]
-pub fn key6(bytes: &[u8], start: &Start) -> Option<Words6> {
-    any_key6::<false>(bytes, start)
-}
-
-#[inline(always)]
-fn any_key6<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words6> {
+pub fn key6(bytes: &[u8], start: &Start) -> Option<Plain<Words6>> {
     let head = bytes.first_chunk::<HEAD6>()?;
     if !start.fits(head) {
         return None;
@@ -164,22 +127,77 @@ fn any_key6<const OPENS: bool>(bytes: &[u8], start: &Start) -> Option<Words6> {
         return None;
     }
     let protocol = head[20];
-    let is_segment = if protocol == TCP {
-        is_plain_tcp::<OPENS, _>(head, L4_OF_6, length, 0)
-    } else {
-        !OPENS && protocol == UDP && is_plain_udp(head, L4_OF_6, length, 0)
+    let has_syn = match protocol {
+        TCP => is_plain_tcp(head, L4_OF_6, length, 0)?,
+        UDP if is_plain_udp(head, L4_OF_6, length, 0) => false,
+        _ => return None,
     };
-    if !is_segment {
-        return None;
-    }
     let ports = be32(head, L4_OF_6);
-    Some([
+    let key = [
         be64(head, 22),
         be64(head, 30),
         be64(head, 38),
         be64(head, 46),
         u64::from(ports) << 32 | u64::from(protocol),
-    ])
+    ];
+    Some(Plain { key, has_syn })
+}
+
+/// What [`crate::parse::parse`] says of a plain IPv4 frame.
+#[must_use]
+#[inline]
+pub fn parsed4(bytes: &[u8]) -> Parsed {
+    let Some(head) = bytes.first_chunk::<HEAD4>() else {
+        return Parsed::default();
+    };
+    Parsed {
+        l3: L3,
+        l4: L4_OF_4 as u16,
+        end: be16(head, 16) + L3,
+        vlan: NO_VLAN,
+        network: Network::V4,
+        protocol: head[23],
+        tcp_flags: if head[23] == TCP { head[47] } else { 0 },
+        ttl: head[22],
+    }
+}
+
+/// What [`crate::parse::parse`] says of a plain IPv6 frame.
+#[must_use]
+#[inline]
+pub fn parsed6(bytes: &[u8]) -> Parsed {
+    let Some(head) = bytes.first_chunk::<HEAD6>() else {
+        return Parsed::default();
+    };
+    Parsed {
+        l3: L3,
+        l4: L4_OF_6 as u16,
+        end: be16(head, 18) + L4_OF_6 as u16,
+        vlan: NO_VLAN,
+        network: Network::V6,
+        protocol: head[20],
+        tcp_flags: if head[20] == TCP { head[67] } else { 0 },
+        ttl: head[21],
+    }
+}
+
+/// Whether the checksum of a plain TCP segment is right. `parsed` is what is known of its frame.
+///
+/// The addresses, which belong to the pseudo-header, lie right before the segment in both families: one
+/// sum goes over all.
+#[must_use]
+#[inline]
+pub fn is_segment_right(bytes: &[u8], parsed: &Parsed) -> bool {
+    let addresses = match parsed.network {
+        Network::V4 => 8,
+        _ => 32,
+    };
+    let (l4, end) = (parsed.l4(), parsed.end());
+    let Some(covered) = bytes.get(l4.saturating_sub(addresses)..end) else {
+        return false;
+    };
+    let rest = u64::from(TCP) + (end - l4) as u64;
+    fold(sum(covered) + rest) == 0xffff
 }
 
 /// [`crate::rewrite::rewrite4`] for a plain frame; returns its TCP flags byte, `None` for UDP. Shorter
@@ -243,18 +261,18 @@ fn is_header_right(head: &[u8; HEAD4]) -> bool {
     (sum + u64::from(more)).is_multiple_of(0xffff)
 }
 
-/// Whether a TCP header agrees with the `end` bytes of which `start` come before it, and has a SYN or not.
+/// Whether a TCP header, which must agree with the `end` bytes of which `start` come before it, has a SYN.
 #[inline(always)]
-fn is_plain_tcp<const OPENS: bool, const N: usize>(
+fn is_plain_tcp<const N: usize>(
     head: &[u8; N],
     l4: usize,
     end: usize,
     start: usize,
-) -> bool {
+) -> Option<bool> {
     // Data offset in the high half of the low byte, flags in the high byte.
     let word = usize::from(u16::from_le_bytes([head[l4 + 12], head[l4 + 13]]));
     let offset = word >> 2 & 0x3c;
-    offset >= 20 && start + offset <= end && (word & usize::from(SYN) << 8 != 0) == OPENS
+    (offset >= 20 && start + offset <= end).then_some(word & usize::from(SYN) << 8 != 0)
 }
 
 /// Whether a UDP header agrees with the `end` bytes of which `start` come before it.
@@ -320,47 +338,39 @@ mod tests {
 
     use super::*;
     use crate::build::FrameSpec;
+    use crate::checksum::{Checksum, pseudo, verify_l4};
     use crate::parse::parse;
     use crate::rewrite;
-    use crate::tuple::{words4, words6};
+    use crate::tuple::{addresses, words4, words6};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+    /// What is plain is what it is for the parser, and is rewritten alike.
     fn check(bytes: &[u8]) {
         assert_eq!(key4(bytes, &Start::NONE), None);
-        if let Some(key) = key4(bytes, &Start::v4(MAC)) {
+        let parsed = parse(bytes);
+        if let Some(Plain { key, has_syn }) = key4(bytes, &Start::v4(MAC)) {
             assert_eq!(bytes[..6], MAC);
-            let parsed = parse(bytes).unwrap();
+            let parsed = parsed.unwrap();
+            assert_eq!(parsed4(bytes), parsed);
             assert_eq!(key, words4(bytes, &parsed));
-            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN == 0);
+            assert_eq!(has_syn, parsed.tcp_flags & SYN != 0);
+            assert!(parsed.ttl > 1);
             let there = Translation::between(([key[0]], 1), ([!key[0]], 2));
             let (mut plain, mut any) = (bytes.to_vec(), bytes.to_vec());
             let flags = rewrite4(&mut plain, &there);
             assert_eq!(flags.unwrap_or(0), parsed.tcp_flags);
             rewrite::rewrite4(&mut any, &parsed, &there);
             assert_eq!(plain, any);
+            check_segment(bytes, &parsed);
         }
-        for opening in [
-            opening4(bytes, &Start::v4(MAC)).map(|(key, parsed)| (key.to_vec(), parsed)),
-            opening6(bytes, &Start::v6(MAC)).map(|(key, parsed)| (key.to_vec(), parsed)),
-        ]
-        .into_iter()
-        .flatten()
-        {
-            let parsed = parse(bytes).unwrap();
-            assert_eq!(opening.1, parsed);
-            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN != 0);
-            let key = match parsed.network {
-                Network::V4 => words4(bytes, &parsed).to_vec(),
-                _ => words6(bytes, &parsed).to_vec(),
-            };
-            assert_eq!(opening.0, key);
-        }
-        if let Some(key) = key6(bytes, &Start::v6(MAC)) {
+        if let Some(Plain { key, has_syn }) = key6(bytes, &Start::v6(MAC)) {
             assert_eq!(bytes[..6], MAC);
-            let parsed = parse(bytes).unwrap();
+            let parsed = parsed.unwrap();
+            assert_eq!(parsed6(bytes), parsed);
             assert_eq!(key, words6(bytes, &parsed));
-            assert!(parsed.ttl > 1 && parsed.tcp_flags & SYN == 0);
+            assert_eq!(has_syn, parsed.tcp_flags & SYN != 0);
+            assert!(parsed.ttl > 1);
             let from = [key[0], key[1], key[2], key[3]];
             let there = Translation::between((from, 1), (from.map(|word| !word), 2));
             let (mut plain, mut any) = (bytes.to_vec(), bytes.to_vec());
@@ -368,6 +378,17 @@ mod tests {
             assert_eq!(flags.unwrap_or(0), parsed.tcp_flags);
             rewrite::rewrite6(&mut any, &parsed, &there);
             assert_eq!(plain, any);
+            check_segment(bytes, &parsed);
+        }
+    }
+
+    fn check_segment(bytes: &[u8], parsed: &Parsed) {
+        if parsed.protocol == TCP {
+            let (source, destination) = addresses(bytes, parsed).unwrap();
+            let segment = &bytes[parsed.l4()..parsed.end()];
+            let pseudo = pseudo(source, destination, TCP, segment.len()).unwrap();
+            let is_right = verify_l4(segment, pseudo, TCP) == Checksum::Good;
+            assert_eq!(is_segment_right(bytes, parsed), is_right);
         }
     }
 
@@ -396,14 +417,11 @@ mod tests {
                 spec.ip_options = vec![1; options];
             }
             let mut bytes = spec.bytes().unwrap();
-            let opens = !udp && flags & SYN != 0;
-            let usual = options <= 8 && ttl > 1 && !opens && bytes.len() >= if v6 { HEAD6 } else { HEAD4 };
+            let long = bytes.len() >= if v6 { HEAD6 } else { HEAD4 };
+            let usual = options <= 8 && ttl > 1 && long;
             bytes[..6].copy_from_slice(&MAC);
             prop_assert_eq!(key4(&bytes, &Start::v4(MAC)).is_some(), usual && !v6);
             prop_assert_eq!(key6(&bytes, &Start::v6(MAC)).is_some(), usual && v6);
-            let opening = options <= 8 && ttl > 1 && opens && bytes.len() >= if v6 { HEAD6 } else { HEAD4 };
-            prop_assert_eq!(opening4(&bytes, &Start::v4(MAC)).is_some(), opening && !v6);
-            prop_assert_eq!(opening6(&bytes, &Start::v6(MAC)).is_some(), opening && v6);
             check(&bytes);
             if corrupt {
                 let at = at % bytes.len();

@@ -24,28 +24,53 @@ pub struct Translation<const A: usize> {
 }
 
 /// The TTL is the high byte of its 16-bit word: one less is 0x0100 less (RFC 1141).
-const TTL_DECREMENT: Delta = Delta::of_u16(0x0100, 0);
+const TTL: u64 = 0x0100;
 
 impl<const A: usize> Translation<A> {
     /// The translation that turns frames with addresses and ports `from` into `to`.
     #[must_use]
     pub fn between(from: ([u64; A], Ports), to: ([u64; A], Ports)) -> Self {
-        // Sums of 32-bit halves: they have room for all words, and are folded once.
-        let sum = |words: &[u64; A]| {
-            words
-                .iter()
-                .map(|word| (word >> 32) + (word & 0xffff_ffff))
-                .sum::<u64>()
-        };
+        Self::of_sums(sum(&from.0), sum(&to.0), from.1, to)
+    }
+
+    /// [`Translation::between`] and the translation of the answers, which become `answer`: `from` with its
+    /// ends exchanged. Sums do not depend on the order, so each is needed once.
+    #[must_use]
+    #[inline]
+    pub fn there_and_back(
+        from: ([u64; A], Ports),
+        to: ([u64; A], Ports),
+        answer: ([u64; A], Ports),
+    ) -> [Self; 2] {
         let (old, new) = (sum(&from.0), sum(&to.0));
-        let addresses = Delta::of_sums(old, new);
+        let there = Self::of_sums(old, new, from.1, to);
+        let back = Self {
+            addresses: answer.0,
+            ports: answer.1,
+            header: Delta::of_sums(new + TTL, old),
+            transport: there.transport.inverse(),
+        };
+        [there, back]
+    }
+
+    #[inline(always)]
+    fn of_sums(old: u64, new: u64, ports: Ports, to: ([u64; A], Ports)) -> Self {
         Self {
             addresses: to.0,
             ports: to.1,
-            header: addresses.combine(TTL_DECREMENT),
-            transport: Delta::of_sums(old + u64::from(from.1), new + u64::from(to.1)),
+            header: Delta::of_sums(old + TTL, new),
+            transport: Delta::of_sums(old + u64::from(ports), new + u64::from(to.1)),
         }
     }
+}
+
+/// Sum of 32-bit halves: there is room for all words, and it is folded once.
+#[inline(always)]
+fn sum<const A: usize>(words: &[u64; A]) -> u64 {
+    let halves = words
+        .iter()
+        .map(|word| (word >> 32) + (word & 0xffff_ffff));
+    halves.sum()
 }
 
 /// Translates an IPv4 frame and decrements its TTL, which must be above 1.

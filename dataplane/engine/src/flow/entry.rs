@@ -61,6 +61,13 @@ impl Hop {
         )
     }
 
+    /// The same next hop for a flow of the service in another slot.
+    #[must_use]
+    #[inline(always)]
+    pub const fn for_service(self, service: u32) -> Self {
+        Self(self.0 & !0xffff_ffff | service as u64)
+    }
+
     /// Slot of the service's counters.
     #[must_use]
     #[inline(always)]

@@ -217,6 +217,13 @@ impl<F: Family> FlowTable<F> {
         self.entries().read(index, &Turned::new(key))
     }
 
+    /// Whether anything in the place's buckets has its tag.
+    #[inline(always)]
+    pub(crate) fn may_hold(&self, place: Place) -> bool {
+        let alternate = self.alternate(place);
+        self.matching(place.primary, place.tag) | self.matching(alternate, place.tag) != 0
+    }
+
     /// Looks `key` up in both its buckets.
     pub fn find(&self, key: &F::Key, place: Place) -> Option<Hit<F>> {
         let (entries, key) = (self.entries(), Turned::new(key));
@@ -257,24 +264,29 @@ impl<F: Family> FlowTable<F> {
         mut candidates: impl FnMut() -> Option<F::Key>,
         mut make_room: impl FnMut(u32) -> bool,
     ) -> Result<Inserted<F>, InsertError> {
-        let mut next = candidates();
-        if let Some(translated) = &next {
-            // Needed after the forward direction's claim, which takes long enough to wait for it.
-            self.prefetch_buckets(self.place(&F::reverse(translated)));
-        }
-        let index = self.claim(&flow.forward)?;
-        let (translated, reply) = loop {
-            let Some(translated) = next.take().or_else(&mut candidates) else {
+        // What a reply entry will need comes while the forward direction is claimed.
+        let mut place_of = |translated: F::Key| {
+            let reply_key = F::reverse(&translated);
+            let place = self.place(&reply_key);
+            self.prefetch_buckets(place);
+            (translated, reply_key, place)
+        };
+        let mut next = candidates().map(&mut place_of);
+        let index = self.claim(&flow.forward, self.place(&flow.forward))?;
+        let (translated, reply_key, reply) = loop {
+            let next = next.take().or_else(|| candidates().map(&mut place_of));
+            let Some((translated, reply_key, place)) = next else {
                 self.release(index);
                 return Err(InsertError::NoCandidate);
             };
-            let reply_key = F::reverse(&translated);
-            let claimed = match self.claim(&reply_key) {
-                Err(InsertError::Exists(holder)) if make_room(holder) => self.claim(&reply_key),
+            let claimed = match self.claim(&reply_key, place) {
+                Err(InsertError::Exists(holder)) if make_room(holder) => {
+                    self.claim(&reply_key, place)
+                }
                 other => other,
             };
             match claimed {
-                Ok(reply) => break (translated, reply),
+                Ok(reply) => break (translated, reply_key, reply),
                 Err(InsertError::Exists(_) | InsertError::Busy) => {}
                 Err(other) => {
                     self.release(index);
@@ -283,12 +295,12 @@ impl<F: Family> FlowTable<F> {
             }
         };
         let entries = self.entries();
-        let reply_key = F::reverse(&translated);
+        let [translation, back] = F::translate_both(&flow.forward, &translated);
         entries.fill(
             reply,
             &Content {
                 key: reply_key,
-                translation: F::translate(&reply_key, &F::reverse(&flow.forward)),
+                translation: back,
                 hop: flow.reply_hop,
                 peer: Peer {
                     index,
@@ -297,7 +309,6 @@ impl<F: Family> FlowTable<F> {
                 activity: activity(flow.second, 0),
             },
         );
-        let translation = F::translate(&flow.forward, &translated);
         entries.fill(
             index,
             &Content {
@@ -477,8 +488,7 @@ impl<F: Family> FlowTable<F> {
     }
 
     /// Claims a slot for `key`, alone. The entry is FREE and the caller's to fill, or to release.
-    fn claim(&self, key: &F::Key) -> Result<u32, InsertError> {
-        let place = self.place(key);
+    fn claim(&self, key: &F::Key, place: Place) -> Result<u32, InsertError> {
         for _ in 0..PATIENCE {
             // Whether the key is there already, `contend` finds out: seldom, as frames of a flow that is there
             // do not come here, and candidates are picked at random.

@@ -1,0 +1,103 @@
+//! Plain frames that the fast lane has left alone: the first ones of flows, and those whose flow's next hop is
+//! not as it was.
+//!
+//! What is plain needs no parser and lies at constant offsets. This is what a flood of SYNs costs, so the usual
+//! first frame goes through here in one go; whatever is not usual about it goes the general way
+//! ([`crate::first`]).
+
+use packet::parse::TCP;
+use packet::plain;
+use packet::{Buffer, Pool};
+
+use crate::family::Turned;
+use crate::first::{End, check_transport};
+use crate::flow::Hit;
+use crate::lane::{Tabled, Work};
+use crate::observe::Observe;
+use crate::pipeline::{Now, Pipeline};
+
+impl<B: Buffer> Pipeline<B> {
+    /// Carries plain frame number `at` of the burst; returns 1 if its flow was there.
+    #[inline(never)]
+    pub(crate) fn carry_alone<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        at: usize,
+        frame: B,
+        pool: &mut P,
+        observer: &mut O,
+    ) -> u64 {
+        let turned: Turned<F> = F::frames(&mut self.scratch).quick[at].key.unmarked();
+        let table = F::table(&self.shared);
+        let place = table.place_of(&turned);
+        let parsed = F::plain_parsed(frame.bytes());
+        let key = turned.key();
+        if table.may_hold(place) {
+            let work = Work::<F> {
+                parsed,
+                key,
+                place,
+                candidate: 0,
+            };
+            return self.carry(now, input, frame, &work, pool, observer);
+        }
+        let is_right = parsed.protocol == TCP && plain::is_segment_right(frame.bytes(), &parsed);
+        if !is_right
+            && let Err(reason) = check_transport(frame.bytes(), &parsed, &F::tuple(&key))
+        {
+            self.drop_frame(input, frame, reason, observer);
+            return 0;
+        }
+        match self.establish::<F, O>(now, &key, parsed.tcp_flags, observer) {
+            Ok(hit) => {
+                if let Some(frame) = self.send_plain(frame, &hit, observer) {
+                    let work = Work::<F> {
+                        parsed,
+                        key,
+                        place,
+                        candidate: 0,
+                    };
+                    self.translate(now, input, frame, &work, &hit, pool, observer);
+                }
+            }
+            Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
+            Err(End::Reject(reason)) => {
+                let tuple = F::tuple(&key);
+                self.reject(now, input, frame, &parsed, &tuple, reason, observer);
+            }
+        }
+        0
+    }
+
+    /// Translates and sends the first frame of a flow if its next hop is one that this worker knows; else
+    /// gives it back.
+    #[inline(always)]
+    fn send_plain<F: Tabled, O: Observe>(
+        &mut self,
+        mut frame: B,
+        hit: &Hit<F>,
+        observer: &mut O,
+    ) -> Option<B> {
+        let ways = self.egress.ways.now();
+        let Some(way) = ways.get(hit.hop) else {
+            return Some(frame);
+        };
+        let bytes = frame.bytes_mut();
+        // Those who watch see more of the general way.
+        if O::WATCHES || bytes.len() > way.longest as usize {
+            return Some(frame);
+        }
+        F::rewrite_plain(bytes, &hit.translation);
+        way.set_addresses(bytes);
+        let (link, len) = (usize::from(way.link), bytes.len());
+        self.counters
+            .service_frames()
+            .count(hit.hop.service(), len);
+        if let Err(reason) = self.egress.push(link, frame) {
+            self.counters.drop(reason);
+            observer.dropped(reason);
+        }
+        None
+    }
+}
