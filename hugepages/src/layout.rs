@@ -33,7 +33,7 @@ use crate::slab::Line;
 
 /// Version of the meaning of flow table lines. The engine's layout of buckets and entries belongs
 /// to it: change the layout, count this up, and a region with old flows is replaced.
-pub const FLOW_LAYOUT: u32 = 2;
+pub const FLOW_LAYOUT: u32 = 3;
 
 /// Lines of the header.
 pub const HEADER_LINES: usize = 64;

@@ -9,9 +9,8 @@ use packet::parse::TCP;
 use packet::plain;
 use packet::{Buffer, Pool};
 
-use crate::family::Turned;
 use crate::first::{End, check_transport};
-use crate::flow::Hit;
+use crate::flow::{Hit, Place};
 use crate::lane::{Tabled, Work};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
@@ -28,12 +27,11 @@ impl<B: Buffer> Pipeline<B> {
         pool: &mut P,
         observer: &mut O,
     ) -> u64 {
-        let turned: Turned<F> = F::frames(&mut self.scratch).quick[at].key.unmarked();
-        let table = F::table(&self.shared);
-        let place = table.place_of(&turned);
+        let quick = F::frames(&mut self.scratch).quick[at];
+        let place = Place::around(quick.index, quick.tag);
         let parsed = F::plain_parsed(frame.bytes());
-        let key = turned.key();
-        if table.may_hold(place) {
+        let key = quick.key.unmarked().key();
+        if F::table(&self.shared).may_hold(place) {
             let work = Work::<F> {
                 parsed,
                 key,

@@ -10,7 +10,7 @@ use packet::{BURST, Buffer, Burst};
 use crate::counters::{LinkCounter, ServiceFrames, Total};
 use crate::family::{Family, Turned};
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
-use crate::flow::{Entries, FlowTable};
+use crate::flow::{Entries, FlowTable, Place};
 use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
@@ -121,7 +121,7 @@ fn find_plain<F: Tabled, B: Buffer>(
 fn ask_for_room<F: Family>(table: &FlowTable<F>, quick: &[Quick<F>]) {
     for quick in quick {
         if quick.key.is_marked() {
-            table.prefetch_free(table.place_of(&quick.key.unmarked()));
+            table.prefetch_free(Place::new(quick.index, quick.tag));
         }
     }
 }

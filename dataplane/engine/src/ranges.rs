@@ -120,10 +120,9 @@ impl<A: Address, V: Copy + Eq + Default> Ranges<A, V> {
         let (mut base, mut size) = (0, self.starts.len());
         while size > 1 {
             let half = size / 2;
-            // One conditional move: which way it goes cannot be predicted.
-            if self.starts[base + half] <= address {
-                base += half;
-            }
+            // Which way it goes cannot be predicted.
+            let goes_up = self.starts[base + half] <= address;
+            base = std::hint::select_unpredictable(goes_up, base + half, base);
             size -= half;
         }
         self.values[base]

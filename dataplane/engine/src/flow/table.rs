@@ -41,12 +41,11 @@ pub struct FlowTable<F: Family> {
     family: std::marker::PhantomData<F>,
 }
 
-/// Hash of a tuple in one table: where to look for it, and its tag.
+/// Where to look for a tuple in one table: its primary bucket, and its tag, which gives the other bucket.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Place {
     primary: u32,
     tag: u32,
-    hash: u64,
 }
 
 /// A flow to be: everything but the SNAT port.
@@ -92,6 +91,18 @@ impl Place {
     pub(crate) const fn parts(self) -> (u32, u32) {
         (self.primary, self.tag)
     }
+
+    /// From its parts.
+    #[inline(always)]
+    pub(crate) const fn new(primary: u32, tag: u32) -> Self {
+        Self { primary, tag }
+    }
+
+    /// The place of a tuple with this tag whose primary bucket has this entry.
+    #[inline(always)]
+    pub(crate) const fn around(entry: u32, tag: u32) -> Self {
+        Self::new(entry / SLOTS as u32, tag)
+    }
 }
 
 impl<F: Family> FlowTable<F> {
@@ -103,6 +114,10 @@ impl<F: Family> FlowTable<F> {
     #[must_use]
     pub fn new(buckets: Slab<TagLine>, entries: Slab<Line>, seeds: [u64; 2]) -> Self {
         assert!(!buckets.is_empty(), "a flow table has at least one bucket");
+        assert!(
+            u32::try_from(buckets.len() * SLOTS).is_ok(),
+            "an entry's index has 32 bits"
+        );
         assert_eq!(
             buckets.len() * SLOTS * F::LINES,
             entries.len(),
@@ -147,7 +162,6 @@ impl<F: Family> FlowTable<F> {
         Place {
             primary: self.bucket_of(hash),
             tag: (hash as u32) | 1,
-            hash,
         }
     }
 
@@ -452,19 +466,16 @@ impl<F: Family> FlowTable<F> {
         Entries::new(&self.entries)
     }
 
+    /// The high half of a hash's high half × buckets: any number of buckets, no division, and independent of
+    /// the low half, which is the tag.
     #[inline(always)]
     fn bucket_of(&self, hash: u64) -> u32 {
-        // The multiplication spreads what the low bits, which are the tag, do not tell into the high ones;
-        // of these the high half of hash × buckets is made: any number of buckets, no division.
-        let spread = hash.wrapping_mul(SPREAD);
-        ((u128::from(spread) * self.buckets.len() as u128) >> 64) as u32
+        (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32
     }
 
+    #[inline(always)]
     fn alternate(&self, place: Place) -> u32 {
-        let rehashed = (place.hash ^ self.seeds[1])
-            .wrapping_mul(SPREAD)
-            .rotate_left(32);
-        self.bucket_of(rehashed.wrapping_mul(SPREAD))
+        self.bucket_of((u64::from(place.tag) ^ self.seeds[1]).wrapping_mul(SPREAD))
     }
 
     #[inline(always)]
