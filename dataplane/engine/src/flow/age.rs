@@ -2,7 +2,7 @@
 
 use super::entry::{Content, Direction, Life, activity_parts};
 use super::state::{State, Timeouts};
-use super::table::{FlowTable, InsertError, Inserted, NewFlow};
+use super::table::{Blocked, FlowTable, InsertError, Inserted, NewFlow};
 use crate::family::Family;
 
 /// Candidates that are asked for politely before a half-open flow has to give one up.
@@ -140,9 +140,39 @@ impl<F: Family> FlowTable<F> {
         mut candidates: impl FnMut() -> Option<F::Key>,
         mut gone: impl FnMut(&FlowView<F>),
     ) -> Result<Inserted<F>, InsertError> {
-        let mut last = None;
+        let mut last = candidates().ok_or(InsertError::NoCandidate)?;
+        let outcome = match self.insert_one(flow, &last) {
+            Ok(inserted) => return Ok(inserted),
+            Err(Blocked::Reply(InsertError::Exists(_) | InsertError::Busy)) => {
+                let mut first = Some(last);
+                let next = || {
+                    last = first.take().or_else(&mut candidates)?;
+                    Some(last)
+                };
+                self.insert_over_old(flow, timeouts, next, &mut gone)
+            }
+            Err(Blocked::Forward(error) | Blocked::Reply(error)) => Err(error),
+        };
+        if !may_search || !matches!(outcome, Err(InsertError::Full)) {
+            return outcome;
+        }
+        self.make_room(flow, timeouts, &last, &mut gone);
+        // The last candidate first: it was not refused for being taken, only for want of a slot.
+        let mut last = Some(last);
+        self.insert(flow, || last.take().or_else(&mut candidates))
+    }
+
+    /// Inserts a flow, taking candidates from flows that are over, and after [`POLITE_TRIES`] from half-open ones.
+    #[cold]
+    fn insert_over_old(
+        &self,
+        flow: &NewFlow<F>,
+        timeouts: &Timeouts,
+        candidates: impl FnMut() -> Option<F::Key>,
+        gone: &mut impl FnMut(&FlowView<F>),
+    ) -> Result<Inserted<F>, InsertError> {
         let mut tries = 0;
-        let mut evict_holder = |holder| {
+        self.insert_over(flow, candidates, |holder| {
             tries += 1;
             let Some(held) = self.view_of(holder) else {
                 return false;
@@ -154,34 +184,29 @@ impl<F: Family> FlowTable<F> {
                 gone(&held);
             }
             removed
-        };
-        let first = self.insert_over(
-            flow,
-            || {
-                last = candidates();
-                last
-            },
-            &mut evict_holder,
-        );
-        if !may_search || !matches!(first, Err(InsertError::Full)) {
-            return first;
-        }
-        let mut buckets = self.buckets_of(&flow.forward).to_vec();
-        if let Some(translated) = last {
-            buckets.extend(self.buckets_of(&F::reverse(&translated)));
-        }
-        for pair in buckets.chunks(2) {
+        })
+    }
+
+    /// Removes what may go from those buckets of a flow to be that are full.
+    #[cold]
+    fn make_room(
+        &self,
+        flow: &NewFlow<F>,
+        timeouts: &Timeouts,
+        translated: &F::Key,
+        gone: &mut impl FnMut(&FlowView<F>),
+    ) {
+        for key in [&flow.forward, &F::reverse(translated)] {
+            let pair = self.buckets_of(key);
             if pair.iter().any(|bucket| self.has_room(*bucket)) {
                 continue;
             }
-            if let Some(victim) = self.victim(pair, flow.second, timeouts)
+            if let Some(victim) = self.victim(&pair, flow.second, timeouts)
                 && self.remove(&victim)
             {
                 gone(&victim);
             }
         }
-        // The last candidate first: it was not refused for being taken, only for want of a slot.
-        self.insert(flow, || last.take().or_else(&mut candidates))
     }
 
     /// The flow that may go if one of these buckets has to make room.

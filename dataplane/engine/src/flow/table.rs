@@ -85,6 +85,13 @@ pub enum InsertError {
     Busy,
 }
 
+/// Which direction of a flow was not inserted, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blocked {
+    Forward(InsertError),
+    Reply(InsertError),
+}
+
 impl Place {
     /// Primary bucket and tag.
     #[inline(always)]
@@ -270,6 +277,34 @@ impl<F: Family> FlowTable<F> {
         self.insert_over(flow, candidates, |_| false)
     }
 
+    /// [`FlowTable::insert`] with one candidate: what nearly every flow takes.
+    ///
+    /// # Errors
+    ///
+    /// As [`FlowTable::insert`], for one direction or the other.
+    #[inline]
+    pub(crate) fn insert_one(
+        &self,
+        flow: &NewFlow<F>,
+        translated: &F::Key,
+    ) -> Result<Inserted<F>, Blocked> {
+        let reply_key = F::reverse(translated);
+        let reply_place = self.place(&reply_key);
+        // Needed after the forward direction's claim, which takes long enough to wait for it.
+        self.prefetch_buckets(reply_place);
+        let forward_place = self.place(&flow.forward);
+        let index = self
+            .claim(&flow.forward, forward_place)
+            .map_err(Blocked::Forward)?;
+        match self.claim(&reply_key, reply_place) {
+            Ok(reply) => Ok(self.fill(flow, index, reply, translated)),
+            Err(error) => {
+                self.release(index);
+                Err(Blocked::Reply(error))
+            }
+        }
+    }
+
     /// [`FlowTable::insert`], where `make_room` is told the entry that holds a candidate's reply tuple and
     /// may remove its flow; true if it has.
     pub(crate) fn insert_over(
@@ -278,21 +313,14 @@ impl<F: Family> FlowTable<F> {
         mut candidates: impl FnMut() -> Option<F::Key>,
         mut make_room: impl FnMut(u32) -> bool,
     ) -> Result<Inserted<F>, InsertError> {
-        // What a reply entry will need comes while the forward direction is claimed.
-        let mut place_of = |translated: F::Key| {
-            let reply_key = F::reverse(&translated);
-            let place = self.place(&reply_key);
-            self.prefetch_buckets(place);
-            (translated, reply_key, place)
-        };
-        let mut next = candidates().map(&mut place_of);
         let index = self.claim(&flow.forward, self.place(&flow.forward))?;
-        let (translated, reply_key, reply) = loop {
-            let next = next.take().or_else(|| candidates().map(&mut place_of));
-            let Some((translated, reply_key, place)) = next else {
+        loop {
+            let Some(translated) = candidates() else {
                 self.release(index);
                 return Err(InsertError::NoCandidate);
             };
+            let reply_key = F::reverse(&translated);
+            let place = self.place(&reply_key);
             let claimed = match self.claim(&reply_key, place) {
                 Err(InsertError::Exists(holder)) if make_room(holder) => {
                     self.claim(&reply_key, place)
@@ -300,20 +328,31 @@ impl<F: Family> FlowTable<F> {
                 other => other,
             };
             match claimed {
-                Ok(reply) => break (translated, reply_key, reply),
+                Ok(reply) => return Ok(self.fill(flow, index, reply, &translated)),
                 Err(InsertError::Exists(_) | InsertError::Busy) => {}
                 Err(other) => {
                     self.release(index);
                     return Err(other);
                 }
             }
-        };
+        }
+    }
+
+    /// Fills both claimed entries of a flow.
+    #[inline(always)]
+    fn fill(
+        &self,
+        flow: &NewFlow<F>,
+        index: u32,
+        reply: u32,
+        translated: &F::Key,
+    ) -> Inserted<F> {
         let entries = self.entries();
-        let [translation, back] = F::translate_both(&flow.forward, &translated);
+        let [translation, back] = F::translate_both(&flow.forward, translated);
         entries.fill(
             reply,
             &Content {
-                key: reply_key,
+                key: F::reverse(translated),
                 translation: back,
                 hop: flow.reply_hop,
                 peer: Peer {
@@ -336,7 +375,7 @@ impl<F: Family> FlowTable<F> {
                 activity: activity(flow.second, flow.flags),
             },
         );
-        Ok(Inserted { index, translation })
+        Inserted { index, translation }
     }
 
     /// Removes the flow whose forward entry is at `index`, if it still lives the life that was seen.
@@ -466,16 +505,18 @@ impl<F: Family> FlowTable<F> {
         Entries::new(&self.entries)
     }
 
-    /// The high half of a hash's high half × buckets: any number of buckets, no division, and independent of
-    /// the low half, which is the tag.
     #[inline(always)]
     fn bucket_of(&self, hash: u64) -> u32 {
-        (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32
+        // The multiplication spreads what the low bits, which are the tag, do not tell into the high ones;
+        // of these the high half of their product with the number of buckets is made: any number of buckets, no
+        // division.
+        let spread = hash.wrapping_mul(SPREAD) >> 32;
+        ((spread * self.buckets.len() as u64) >> 32) as u32
     }
 
     #[inline(always)]
     fn alternate(&self, place: Place) -> u32 {
-        self.bucket_of((u64::from(place.tag) ^ self.seeds[1]).wrapping_mul(SPREAD))
+        self.bucket_of(u64::from(place.tag) ^ self.seeds[1])
     }
 
     #[inline(always)]
