@@ -149,10 +149,10 @@ impl<F: Family> Turned<F> {
         F::turn(self.0)
     }
 
-    /// Makes it no tuple's, if `is_set`: nothing in the table is equal to it.
+    /// Makes it no tuple's: nothing in the table is equal to it.
     #[inline(always)]
-    pub(crate) fn marked(mut self, is_set: bool) -> Self {
-        *self.last() |= u64::from(is_set) << MARK;
+    pub(crate) fn marked(mut self) -> Self {
+        *self.last() |= 1 << MARK;
         self
     }
 

@@ -92,9 +92,13 @@ fn find_plain<F: Tabled, B: Buffer>(
                 let key = Turned::new(&plain.key);
                 let place = table.place_of(&key);
                 table.prefetch_bucket(place);
-                quick.key = key.marked(plain.has_syn);
+                quick.key = key;
                 (quick.index, quick.tag) = place.parts();
-                has_syn |= plain.has_syn;
+                if plain.has_syn {
+                    // Marked here and there only, so that nothing is kept for it across the hash.
+                    quick.key = quick.key.marked();
+                    has_syn = true;
+                }
                 if F::PLAIN != Lane::Plain4 {
                     *lane = F::PLAIN;
                 }

@@ -21,6 +21,20 @@ pub fn prefetch<T: ?Sized>(place: &T) {
     let _ = place;
 }
 
+/// [`prefetch`] of the element at `index`, or of memory behind the end: what is asked for is not looked at, so
+/// that there is nothing to check.
+#[inline(always)]
+pub fn prefetch_at<T>(slice: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: prefetch never faults and has no architectural effect, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(index).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (slice, index);
+}
+
 /// The positions of `tag` among sixteen tags, as bits (bit 0 = first).
 ///
 /// Each tag is read once, in no particular order and without any ordering towards other memory

@@ -100,14 +100,16 @@ pub fn key4(bytes: &[u8], start: &Start) -> Option<Plain<Words4>> {
     // From its first byte on: total length (2), identification (2), fragmentation (2), TTL, protocol.
     let word = le64(head, 16);
     let total = usize::from((word as u16).swap_bytes());
-    if word & 0x00fe_0000_0000_0000 == 0 || total > bytes.len() - 14 || !is_header_right(head) {
+    if head[22] <= 1 || total > bytes.len() - 14 || !is_header_right(head) {
         return None;
     }
     let protocol = (word >> 56) as u8;
-    let has_syn = match protocol {
-        TCP => is_plain_tcp(head, L4_OF_4, total, 20)?,
-        UDP if is_plain_udp(head, L4_OF_4, total, 20) => false,
-        _ => return None,
+    let has_syn = if protocol == TCP {
+        is_plain_tcp(head, L4_OF_4, total, 20)?
+    } else if protocol == UDP && is_plain_udp(head, L4_OF_4, total, 20) {
+        false
+    } else {
+        return None;
     };
     let ports = be32(head, L4_OF_4);
     let key = [be64(head, 26), u64::from(ports) << 32 | u64::from(protocol)];
@@ -127,10 +129,12 @@ pub fn key6(bytes: &[u8], start: &Start) -> Option<Plain<Words6>> {
         return None;
     }
     let protocol = head[20];
-    let has_syn = match protocol {
-        TCP => is_plain_tcp(head, L4_OF_6, length, 0)?,
-        UDP if is_plain_udp(head, L4_OF_6, length, 0) => false,
-        _ => return None,
+    let has_syn = if protocol == TCP {
+        is_plain_tcp(head, L4_OF_6, length, 0)?
+    } else if protocol == UDP && is_plain_udp(head, L4_OF_6, length, 0) {
+        false
+    } else {
+        return None;
     };
     let ports = be32(head, L4_OF_6);
     let key = [

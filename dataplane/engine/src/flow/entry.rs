@@ -197,10 +197,10 @@ impl<'a, F: Family> Entries<'a, F> {
         &self.lines[index as usize * F::LINES + word / 8].0[word % 8]
     }
 
-    /// First line of an entry, to prefetch.
+    /// Asks for one line of an entry.
     #[inline(always)]
-    pub(crate) fn line(&self, index: u32, line: usize) -> &'a Line {
-        &self.lines[index as usize * F::LINES + line]
+    pub(crate) fn prefetch(&self, index: u32, line: usize) {
+        intrinsics::prefetch_at(self.lines, index as usize * F::LINES + line);
     }
 
     /// Copies the entry out if it is LIVE and its key is `key`.

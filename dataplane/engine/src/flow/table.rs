@@ -175,7 +175,7 @@ impl<F: Family> FlowTable<F> {
     /// Asks for the primary bucket's line.
     #[inline(always)]
     pub fn prefetch_bucket(&self, place: Place) {
-        intrinsics::prefetch(&self.buckets[place.primary as usize]);
+        intrinsics::prefetch_at(&self.buckets, place.primary as usize);
     }
 
     /// First entry in the primary bucket that may hold the tuple, and asks for its lines. Some entry
@@ -199,14 +199,14 @@ impl<F: Family> FlowTable<F> {
     #[inline]
     pub(crate) fn prefetch_buckets(&self, place: Place) {
         self.prefetch_bucket(place);
-        intrinsics::prefetch(&self.buckets[self.alternate(place) as usize]);
+        intrinsics::prefetch_at(&self.buckets, self.alternate(place) as usize);
     }
 
     /// Asks for what making a flow of this place will need: its other bucket and the entry of the
     /// first free slot.
     #[inline]
     pub(crate) fn prefetch_free(&self, place: Place) {
-        intrinsics::prefetch(&self.buckets[self.alternate(place) as usize]);
+        intrinsics::prefetch_at(&self.buckets, self.alternate(place) as usize);
         let free = u32::from(self.matching(place.primary, 0));
         let slot = (free | 1 << SLOTS).trailing_zeros() % SLOTS as u32;
         self.prefetch_entry(place.primary * SLOTS as u32 + slot);
@@ -229,7 +229,7 @@ impl<F: Family> FlowTable<F> {
     pub(crate) fn prefetch_entry(&self, index: u32) {
         let entries = self.entries();
         for line in 0..F::LINES {
-            intrinsics::prefetch(entries.line(index, line));
+            entries.prefetch(index, line);
         }
     }
 
