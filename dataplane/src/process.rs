@@ -116,7 +116,8 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
     let v6 = FlowTable::new(buckets, entries, seeds);
     let neighbours = Neighbours::new(region.neighbours());
     let affinity = Affinity::new(region.affinity());
-    let open_flows = OpenFlows::default();
+    let options = wiring::options(settings);
+    let open_flows = OpenFlows::new(options.choice);
     if *origin == Origin::TakenOver {
         let live = v4.recover() + v6.recover();
         v4.flows().for_each(|flow| open_flows.open_flow(&flow));
@@ -137,7 +138,7 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
         topology: Arc::new(wiring::topology(settings, links)),
         open_flows,
         fragments: Fragments::default(),
-        options: wiring::options(settings),
+        options,
     }
 }
 

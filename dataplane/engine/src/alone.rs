@@ -6,10 +6,9 @@
 //! ([`crate::first`]).
 
 use packet::parse::TCP;
-use packet::plain;
 use packet::{Buffer, Pool};
 
-use crate::first::{End, check_transport};
+use crate::first::End;
 use crate::flow::{Hit, Place};
 use crate::lane::{Tabled, Work};
 use crate::observe::Observe;
@@ -29,39 +28,28 @@ impl<B: Buffer> Pipeline<B> {
     ) -> u64 {
         let quick = F::frames(&mut self.scratch).quick[at];
         let place = Place::around(quick.index, quick.tag);
-        let parsed = F::plain_parsed(frame.bytes());
         let key = quick.key.unmarked().key();
         if F::table(&self.shared).may_hold(place) {
-            let work = Work::<F> {
-                parsed,
-                key,
-                place,
-                candidate: 0,
-            };
+            let work = work_of::<F, B>(&frame, key, place);
             return self.carry(now, input, frame, &work, pool, observer);
         }
-        let is_right = parsed.protocol == TCP && plain::is_segment_right(frame.bytes(), &parsed);
-        if !is_right
-            && let Err(reason) = check_transport(frame.bytes(), &parsed, &F::tuple(&key))
-        {
-            self.drop_frame(input, frame, reason, observer);
+        let (_, _, protocol) = F::split(&key);
+        let flags = (protocol == TCP).then(|| F::right_segment(frame.bytes()));
+        let Some(flags) = flags.flatten() else {
+            let work = work_of::<F, B>(&frame, key, place);
+            self.first(now, input, frame, &work, pool, observer);
             return 0;
-        }
-        match self.establish::<F, O>(now, &key, parsed.tcp_flags, observer) {
+        };
+        match self.establish::<F, O>(now, &key, flags, observer) {
             Ok(hit) => {
                 if let Some(frame) = self.send_plain(frame, &hit, observer) {
-                    let work = Work::<F> {
-                        parsed,
-                        key,
-                        place,
-                        candidate: 0,
-                    };
+                    let work = work_of::<F, B>(&frame, key, place);
                     self.translate(now, input, frame, &work, &hit, pool, observer);
                 }
             }
             Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
             Err(End::Reject(reason)) => {
-                let tuple = F::tuple(&key);
+                let (parsed, tuple) = (F::plain_parsed(frame.bytes()), F::tuple(&key));
                 self.reject(now, input, frame, &parsed, &tuple, reason, observer);
             }
         }
@@ -89,13 +77,22 @@ impl<B: Buffer> Pipeline<B> {
         F::rewrite_plain(bytes, &hit.translation);
         way.set_addresses(bytes);
         let (link, len) = (usize::from(way.link), bytes.len());
-        self.counters
-            .service_frames()
-            .count(hit.hop.service(), len);
+        self.counters.service_frames().count(hit.hop.service(), len);
         if let Err(reason) = self.egress.push(link, frame) {
             self.counters.drop(reason);
             observer.dropped(reason);
         }
         None
+    }
+}
+
+/// A plain frame as the general way takes it.
+#[cold]
+fn work_of<F: Tabled, B: Buffer>(frame: &B, key: F::Key, place: Place) -> Work<F> {
+    Work {
+        parsed: F::plain_parsed(frame.bytes()),
+        key,
+        place,
+        candidate: 0,
     }
 }

@@ -75,6 +75,8 @@ pub trait Family: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
     fn plain(bytes: &[u8], start: &Start) -> Option<Plain<Self::Key>>;
     /// What the parser says of a plain frame.
     fn plain_parsed(bytes: &[u8]) -> Parsed;
+    /// TCP flags of a plain frame with a TCP segment, if its checksum is right.
+    fn right_segment(bytes: &[u8]) -> Option<u8>;
     /// Rewrites a plain frame; returns its TCP flags.
     fn rewrite_plain(bytes: &mut [u8], translation: &Self::Translation) -> Option<u8>;
     /// Addresses and ports of a translation.
@@ -324,9 +326,13 @@ impl Family for V4 {
         plain::key4(bytes, start)
     }
 
-    #[inline(always)]
     fn plain_parsed(bytes: &[u8]) -> Parsed {
         plain::parsed4(bytes)
+    }
+
+    #[inline(always)]
+    fn right_segment(bytes: &[u8]) -> Option<u8> {
+        plain::is_segment_right4(bytes).then(|| plain::flags4(bytes))
     }
 
     #[inline(always)]
@@ -468,9 +474,13 @@ impl Family for V6 {
         plain::key6(bytes, start)
     }
 
-    #[inline(always)]
     fn plain_parsed(bytes: &[u8]) -> Parsed {
         plain::parsed6(bytes)
+    }
+
+    #[inline(always)]
+    fn right_segment(bytes: &[u8]) -> Option<u8> {
+        plain::is_segment_right6(bytes).then(|| plain::flags6(bytes))
     }
 
     #[inline(always)]

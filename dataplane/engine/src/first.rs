@@ -131,6 +131,13 @@ impl<B: Buffer> Pipeline<B> {
         if protocol == TCP && !opens {
             return Err(drops(Reason::NoFlow));
         }
+        // Nothing is worked out for a flow that finds no room; nearly all do, so it is asked only after one
+        // did not.
+        let table = F::table(shared);
+        if *futile > 0 && !futile.is_multiple_of(SEARCH_EVERY) && !table.has_room_for(key) {
+            *futile = futile.wrapping_add(1);
+            return Err(drops(Reason::FlowTableFull));
+        }
         let (client, _) = F::ends(&addresses);
         let backend = choose::<F>(shared, set, decision.frontend, key, now, random)
             .ok_or(End::Reject(Reason::NoEndpoint))
@@ -171,7 +178,7 @@ impl<B: Buffer> Pipeline<B> {
         // another of its flows to the same backend.
         let kept = (!masquerade).then_some((ports >> 16) as u16);
         let mut tries = kept.into_iter().chain(snat_ports.tries(random));
-        let inserted = F::table(shared).insert_or_evict(
+        let inserted = table.insert_or_evict(
             &flow,
             &shared.options.timeouts,
             futile.is_multiple_of(SEARCH_EVERY),
@@ -195,7 +202,7 @@ impl<B: Buffer> Pipeline<B> {
                 })
             }
             // Another worker was faster with the same flow: its choice holds.
-            Err(InsertError::Exists(index)) => F::table(shared)
+            Err(InsertError::Exists(index)) => table
                 .read(index, key)
                 .ok_or_else(|| drops(Reason::FlowRace)),
             Err(InsertError::Full) => Err(drops(Reason::FlowTableFull)),
@@ -301,7 +308,7 @@ fn stable_hash(seed: u64, key: &[u64]) -> u64 {
 
 /// The first frame of a flow must have a right transport checksum: an incremental update would
 /// carry the fault on, and the receiver would drop it without a word.
-pub(crate) fn check_transport(bytes: &[u8], parsed: &Parsed, tuple: &Tuple) -> Result<(), Reason> {
+fn check_transport(bytes: &[u8], parsed: &Parsed, tuple: &Tuple) -> Result<(), Reason> {
     let segment = bytes
         .get(parsed.l4()..parsed.end())
         .ok_or(Reason::BadTransport)?;

@@ -100,9 +100,7 @@ impl<A: Address, V: Copy + Eq + Default> Ranges<A, V> {
             .filter_map(|(prefix, value)| Some((A::span(prefix)?, value)));
         let mut spans: Vec<((A, A), V)> = spans.collect();
         // Outer ones first; stable, so that equal ones keep their order.
-        spans.sort_by(|((first, last), _), ((other, end), _)| {
-            first.cmp(other).then(end.cmp(last))
-        });
+        spans.sort_by(|((first, last), _), ((other, end), _)| first.cmp(other).then(end.cmp(last)));
         let mut ranges = Self::empty();
         let mut open: Vec<(A, V)> = Vec::new();
         for ((first, last), value) in spans {
@@ -182,9 +180,7 @@ impl<A: Address> Ranges<A, u8> {
                 *count += i32::from(bits >> bit & 1) * step;
             }
             let bits = counts.iter().enumerate();
-            let value = bits.fold(0, |value, (bit, count)| {
-                value | u8::from(*count > 0) << bit
-            });
+            let value = bits.fold(0, |value, (bit, count)| value | u8::from(*count > 0) << bit);
             ranges.begin(at, value);
         }
         ranges
@@ -217,12 +213,10 @@ mod tests {
 
     fn probes(prefixes: &[(Prefix, u8)], others: &[u32]) -> Vec<u32> {
         let ends = prefixes.iter().filter_map(|(prefix, _)| u32::span(prefix));
-        ends.flat_map(|(first, last)| {
-            [first, last, first.wrapping_sub(1), last.wrapping_add(1)]
-        })
-        .chain(others.iter().copied())
-        .chain([0, u32::MAX])
-        .collect()
+        ends.flat_map(|(first, last)| [first, last, first.wrapping_sub(1), last.wrapping_add(1)])
+            .chain(others.iter().copied())
+            .chain([0, u32::MAX])
+            .collect()
     }
 
     proptest! {

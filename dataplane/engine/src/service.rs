@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
-use hugepages::object::{SourceClass, Why};
 use crate::family::Family;
 use crate::reason::Reason;
 use crate::route::contains;
 use crate::snapshot::{Action, Frontend, ResolvedSet, Snapshot};
+use hugepages::object::{SourceClass, Why};
 
 /// What becomes of a new flow.
 #[derive(Debug, Clone, Copy)]

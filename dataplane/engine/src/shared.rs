@@ -45,7 +45,7 @@ impl Shared {
             neighbours: Neighbours::new(Slab::heap(1024)),
             topology: Arc::new(topology),
             affinity: Affinity::new(Slab::heap(1024)),
-            open_flows: OpenFlows::default(),
+            open_flows: OpenFlows::new(options.choice),
             fragments: Fragments::default(),
             options,
         }
@@ -91,29 +91,34 @@ pub enum Choice {
 /// taken for busier than they are, which evens out by itself.
 #[derive(Debug, Clone)]
 pub struct OpenFlows {
-    counts: Slab<TagLine>,
-}
-
-impl Default for OpenFlows {
-    fn default() -> Self {
-        Self {
-            counts: Slab::heap(4096),
-        }
-    }
+    /// Only where backends are chosen by it: a locked add is a twentieth of what a new flow costs.
+    counts: Option<Slab<TagLine>>,
 }
 
 impl OpenFlows {
+    /// Counts, if this choice needs them.
+    #[must_use]
+    pub fn new(choice: Choice) -> Self {
+        Self {
+            counts: (choice == Choice::LeastConnections).then(|| Slab::heap(4096)),
+        }
+    }
+
     /// A flow to this backend begins.
+    #[inline]
     pub fn open(&self, backend: &Backend) {
-        // Relaxed: a count stands alone. A locked add, but only once a flow.
-        self.count(backend).fetch_add(1, Ordering::Relaxed);
+        if let Some(count) = self.count(backend) {
+            // Relaxed: a count stands alone. A locked add, but only once a flow.
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// A flow to this backend ends.
     pub fn close(&self, backend: &Backend) {
-        let count = self.count(backend);
-        // Never below zero: a count lost in a restart must not look like four billion flows.
-        let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        if let Some(count) = self.count(backend) {
+            // Never below zero: a count lost in a restart must not look like four billion flows.
+            let _ = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        }
     }
 
     /// A listed flow is open (counted after a restart).
@@ -126,20 +131,23 @@ impl OpenFlows {
         self.close(&backend_of(flow));
     }
 
-    /// Open flows to this backend.
+    /// Open flows to this backend; 0 where nobody counts.
     #[must_use]
     pub fn get(&self, backend: &Backend) -> u32 {
-        self.count(backend).load(Ordering::Relaxed)
+        self.count(backend)
+            .map_or(0, |count| count.load(Ordering::Relaxed))
     }
 
-    fn count(&self, backend: &Backend) -> &hugepages::sync::AtomicU32 {
+    #[inline]
+    fn count(&self, backend: &Backend) -> Option<&hugepages::sync::AtomicU32> {
+        let counts = self.counts.as_ref()?;
         let bits = match backend.address {
             std::net::IpAddr::V4(v4) => u64::from(v4.to_bits()),
             std::net::IpAddr::V6(v6) => (v6.to_bits() >> 64) as u64 ^ (v6.to_bits() as u64),
         };
         let hash = (bits ^ u64::from(backend.port) << 48).wrapping_mul(SPREAD);
-        let at = (hash >> 32) as usize % (self.counts.len() * 16);
-        &self.counts[at / 16].0[at % 16]
+        let at = (hash >> 32) as usize % (counts.len() * 16);
+        Some(&counts[at / 16].0[at % 16])
     }
 }
 

@@ -123,3 +123,90 @@ impl<K: Copy + Eq> Kept<K> {
         Ok((hop, word))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hugepages::Slab;
+    use hugepages::object::Prefix;
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::family::V4;
+    use crate::route::{Routes, Target};
+
+    fn snapshot(generation: u16, router: Option<&str>) -> Snapshot {
+        let prefix = Prefix {
+            address: "10.0.0.0".parse().unwrap(),
+            length: 8,
+        };
+        let via = router.map(|router| router.parse().unwrap());
+        Snapshot {
+            routes: Arc::new(Routes::new(&[(prefix, Target { link: 1, via })])),
+            route_generation: generation,
+            ..Snapshot::default()
+        }
+    }
+
+    fn hear(neighbours: &Neighbours, address: &str, mac: u8) {
+        let address: IpAddr = address.parse().unwrap();
+        neighbours.index(1, address, 1).unwrap();
+        assert!(neighbours.learn(1, address, [mac; 6], 1));
+    }
+
+    fn mac(
+        towards: &mut Towards,
+        snapshot: &Snapshot,
+        neighbours: &Neighbours,
+        to: u32,
+    ) -> Option<u8> {
+        let found = towards.next_hop::<V4>(snapshot, neighbours, 1, to, 7);
+        let (hop, word) = found.unwrap();
+        assert_eq!(hop.service(), 7);
+        assert_eq!(hop.routes(), snapshot.route_generation);
+        assert_eq!(neighbours.word(hop.neighbour()), word);
+        word.mac().map(|mac| mac[0])
+    }
+
+    const HOST: u32 = 0x0a00_0007;
+
+    #[test]
+    fn what_is_kept_ends_with_a_change_of_neighbours_or_routes() {
+        for router in [None, Some("10.0.0.1")] {
+            let neighbours = Neighbours::new(Slab::heap(64));
+            let mut towards = Towards::default();
+            let hop = router.unwrap_or("10.0.0.7");
+            let first = snapshot(1, router);
+            assert_eq!(mac(&mut towards, &first, &neighbours, HOST), None);
+            hear(&neighbours, hop, 3);
+            assert_eq!(mac(&mut towards, &first, &neighbours, HOST), Some(3));
+            assert_eq!(mac(&mut towards, &first, &neighbours, HOST), Some(3));
+            hear(&neighbours, hop, 4);
+            assert_eq!(mac(&mut towards, &first, &neighbours, HOST), Some(4));
+            hear(&neighbours, "10.0.0.9", 9);
+            let second = snapshot(2, Some("10.0.0.9"));
+            assert_eq!(mac(&mut towards, &second, &neighbours, HOST), Some(9));
+        }
+    }
+
+    #[test]
+    fn hosts_that_share_a_place_are_told_apart() {
+        let neighbours = Neighbours::new(Slab::heap(4096));
+        let (mut towards, snapshot) = (Towards::default(), snapshot(1, None));
+        for host in 0..2048u32 {
+            let address = std::net::Ipv4Addr::from(0x0a00_0000 + host).to_string();
+            hear(&neighbours, &address, (host % 251) as u8);
+        }
+        for host in (0..2048).chain(0..2048) {
+            let found = mac(&mut towards, &snapshot, &neighbours, 0x0a00_0000 + host);
+            assert_eq!(found, Some((host % 251) as u8));
+        }
+    }
+
+    #[test]
+    fn without_a_route_there_is_no_next_hop() {
+        let neighbours = Neighbours::new(Slab::heap(64));
+        let found = Towards::default().next_hop::<V4>(&snapshot(1, None), &neighbours, 1, 1, 7);
+        assert_eq!(found, Err(Reason::NoRoute));
+    }
+}

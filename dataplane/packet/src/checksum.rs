@@ -19,21 +19,30 @@ use crate::parse::{ICMP, ICMPV6, TCP, UDP};
 /// Adds eight bytes at a time in the machine's own byte order and swaps once at the end, which
 /// RFC 1071, section 2 (B), shows to be the same.
 #[must_use]
+#[inline]
 pub fn sum(bytes: &[u8]) -> u64 {
+    u64::from(u16::from_be(fold(sum_ne(bytes))))
+}
+
+/// The same in the machine's own byte order, not folded: a multiple of 0xffff more or less.
+#[inline]
+pub(crate) fn sum_ne(bytes: &[u8]) -> u64 {
     let (words, tail) = bytes.as_chunks::<8>();
-    // Two accumulators of 32-bit halves: no carry is lost below 2^32 words.
-    let (mut low, mut high) = (0, 0);
-    for word in words {
-        let word = u64::from_ne_bytes(*word);
-        low += word & 0xffff_ffff;
-        high += word >> 32;
-    }
+    // 2^64 is 1 modulo 0xffff: a carry goes back in at the bottom.
+    let add = |sum: u64, word: u64| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u64::from(carry)
+    };
+    let words = words.iter().map(|word| u64::from_ne_bytes(*word));
+    let sum = words.fold(0, add);
     let (fours, tail) = tail.as_chunks::<4>();
     let (twos, tail) = tail.as_chunks::<2>();
-    low += fours.first().map_or(0, |word| u32::from_ne_bytes(*word).into());
-    high += twos.first().map_or(0, |word| u16::from_ne_bytes(*word).into());
-    high += tail.first().map_or(0, |byte| u16::from_ne_bytes([*byte, 0]).into());
-    u64::from(u16::from_be(fold(low + high)))
+    let four = fours.first().map_or(0, |word| u32::from_ne_bytes(*word));
+    let two = twos.first().map_or(0, |word| u16::from_ne_bytes(*word));
+    let one = tail
+        .first()
+        .map_or(0, |byte| u16::from_ne_bytes([*byte, 0]));
+    add(sum, u64::from(four) + u64::from(two) + u64::from(one))
 }
 
 /// Adds the carries until 16 bits are left. 0 only for 0.

@@ -6,7 +6,7 @@
 //! the others rely on it for what they mean, not for safety. Everything else is
 //! [`crate::parse`]'s, which accepts all that is plain and more (at three times the cost).
 
-use crate::checksum::{Delta, fold, sum};
+use crate::checksum::{Delta, sum_ne};
 use crate::parse::{NO_VLAN, Network, Parsed, TCP, UDP};
 use crate::rewrite::Translation;
 use crate::tcp::SYN;
@@ -185,23 +185,50 @@ pub fn parsed6(bytes: &[u8]) -> Parsed {
     }
 }
 
-/// Whether the checksum of a plain TCP segment is right. `parsed` is what is known of its frame.
-///
-/// The addresses, which belong to the pseudo-header, lie right before the segment in both families: one
-/// sum goes over all.
+/// Whether the checksum of the TCP segment in a plain IPv4 frame is right.
 #[must_use]
 #[inline]
-pub fn is_segment_right(bytes: &[u8], parsed: &Parsed) -> bool {
-    let addresses = match parsed.network {
-        Network::V4 => 8,
-        _ => 32,
-    };
-    let (l4, end) = (parsed.l4(), parsed.end());
-    let Some(covered) = bytes.get(l4.saturating_sub(addresses)..end) else {
+pub fn is_segment_right4(bytes: &[u8]) -> bool {
+    bytes
+        .first_chunk::<HEAD4>()
+        .is_some_and(|head| is_segment_right(bytes, 26, L4_OF_4, usize::from(be16(head, 16) + L3)))
+}
+
+/// [`is_segment_right4`] for IPv6.
+#[must_use]
+#[inline]
+pub fn is_segment_right6(bytes: &[u8]) -> bool {
+    bytes.first_chunk::<HEAD6>().is_some_and(|head| {
+        is_segment_right(bytes, 22, L4_OF_6, usize::from(be16(head, 18)) + L4_OF_6)
+    })
+}
+
+/// The addresses, which belong to the pseudo-header, lie right before the segment in both families: one
+/// sum goes over all.
+#[inline(always)]
+fn is_segment_right(bytes: &[u8], addresses: usize, l4: usize, end: usize) -> bool {
+    let Some(covered) = bytes.get(addresses..end) else {
         return false;
     };
-    let rest = u64::from(TCP) + (end - l4) as u64;
-    fold(sum(covered) + rest) == 0xffff
+    // Both are less than 2^16, so that they are swapped as such.
+    let rest = u64::from(u16::from(TCP).to_be()) + u64::from(((end - l4) as u16).to_be());
+    // Neither protocol nor length is 0: a multiple of 0xffff is all ones in one's complement.
+    let (sum, carry) = sum_ne(covered).overflowing_add(rest);
+    (sum + u64::from(carry)).is_multiple_of(0xffff)
+}
+
+/// TCP flags of a plain IPv4 frame that holds a TCP segment.
+#[must_use]
+#[inline(always)]
+pub fn flags4(bytes: &[u8]) -> u8 {
+    bytes.get(L4_OF_4 + 13).copied().unwrap_or(0)
+}
+
+/// [`flags4`] for IPv6.
+#[must_use]
+#[inline(always)]
+pub fn flags6(bytes: &[u8]) -> u8 {
+    bytes.get(L4_OF_6 + 13).copied().unwrap_or(0)
 }
 
 /// [`crate::rewrite::rewrite4`] for a plain frame; returns its TCP flags byte, `None` for UDP. Shorter
@@ -392,7 +419,11 @@ mod tests {
             let segment = &bytes[parsed.l4()..parsed.end()];
             let pseudo = pseudo(source, destination, TCP, segment.len()).unwrap();
             let is_right = verify_l4(segment, pseudo, TCP) == Checksum::Good;
-            assert_eq!(is_segment_right(bytes, parsed), is_right);
+            let quick = match parsed.network {
+                Network::V4 => (is_segment_right4(bytes), flags4(bytes)),
+                _ => (is_segment_right6(bytes), flags6(bytes)),
+            };
+            assert_eq!(quick, (is_right, parsed.tcp_flags));
         }
     }
 

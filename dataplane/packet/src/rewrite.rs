@@ -67,9 +67,7 @@ impl<const A: usize> Translation<A> {
 /// Sum of 32-bit halves: there is room for all words, and it is folded once.
 #[inline(always)]
 fn sum<const A: usize>(words: &[u64; A]) -> u64 {
-    let halves = words
-        .iter()
-        .map(|word| (word >> 32) + (word & 0xffff_ffff));
+    let halves = words.iter().map(|word| (word >> 32) + (word & 0xffff_ffff));
     halves.sum()
 }
 

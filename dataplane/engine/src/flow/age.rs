@@ -197,11 +197,10 @@ impl<F: Family> FlowTable<F> {
         gone: &mut impl FnMut(&FlowView<F>),
     ) {
         for key in [&flow.forward, &F::reverse(translated)] {
-            let pair = self.buckets_of(key);
-            if pair.iter().any(|bucket| self.has_room(*bucket)) {
+            if self.has_room_for(key) {
                 continue;
             }
-            if let Some(victim) = self.victim(&pair, flow.second, timeouts)
+            if let Some(victim) = self.victim(&self.buckets_of(key), flow.second, timeouts)
                 && self.remove(&victim)
             {
                 gone(&victim);

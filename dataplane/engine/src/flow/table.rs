@@ -219,6 +219,13 @@ impl<F: Family> FlowTable<F> {
         self.entries.len() >= WIDE
     }
 
+    /// Whether either of the tuple's buckets has a free slot.
+    pub(crate) fn has_room_for(&self, key: &F::Key) -> bool {
+        self.buckets_of(key)
+            .iter()
+            .any(|bucket| self.has_room(*bucket))
+    }
+
     /// Whether a bucket has a free slot.
     pub(crate) fn has_room(&self, bucket: usize) -> bool {
         self.matching(bucket as u32, 0) != 0
@@ -340,13 +347,7 @@ impl<F: Family> FlowTable<F> {
 
     /// Fills both claimed entries of a flow.
     #[inline(always)]
-    fn fill(
-        &self,
-        flow: &NewFlow<F>,
-        index: u32,
-        reply: u32,
-        translated: &F::Key,
-    ) -> Inserted<F> {
+    fn fill(&self, flow: &NewFlow<F>, index: u32, reply: u32, translated: &F::Key) -> Inserted<F> {
         let entries = self.entries();
         let [translation, back] = F::translate_both(&flow.forward, translated);
         entries.fill(
