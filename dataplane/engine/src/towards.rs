@@ -141,11 +141,10 @@ mod tests {
             length: 8,
         };
         let via = router.map(|router| router.parse().unwrap());
-        Snapshot {
-            routes: Arc::new(Routes::new(&[(prefix, Target { link: 1, via })])),
-            route_generation: generation,
-            ..Snapshot::default()
-        }
+        let mut snapshot = Snapshot::default();
+        snapshot.routes = Arc::new(Routes::new(&[(prefix, Target { link: 1, via })]));
+        snapshot.route_generation = generation;
+        snapshot
     }
 
     fn hear(neighbours: &Neighbours, address: &str, mac: u8) {

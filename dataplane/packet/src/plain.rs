@@ -100,7 +100,7 @@ pub fn key4(bytes: &[u8], start: &Start) -> Option<Plain<Words4>> {
     // From its first byte on: total length (2), identification (2), fragmentation (2), TTL, protocol.
     let word = le64(head, 16);
     let total = usize::from((word as u16).swap_bytes());
-    if head[22] <= 1 || total > bytes.len() - 14 || !is_header_right(head) {
+    if word & 0x00fe_0000_0000_0000 == 0 || total > bytes.len() - 14 || !is_header_right(head) {
         return None;
     }
     let protocol = (word >> 56) as u8;

@@ -220,6 +220,7 @@ impl<F: Family> FlowTable<F> {
     }
 
     /// Whether either of the tuple's buckets has a free slot.
+    #[inline(never)]
     pub(crate) fn has_room_for(&self, key: &F::Key) -> bool {
         self.buckets_of(key)
             .iter()
