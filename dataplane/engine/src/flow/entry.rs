@@ -17,7 +17,7 @@
 //! | from | to | by | allowed because |
 //! |---|---|---|---|
 //! | FREE | FILLING | owner of the tag | the tag was claimed by compare-and-swap from 0 |
-//! | FILLING | LIVE | the same | all words are written |
+//! | FILLING | LIVE | the same | all words are written (of both directions: the reply entry first) |
 //! | LIVE | FREE | whoever wins a compare-and-swap from the life it has seen | one remover only; it then clears the tag |
 //!
 //! Nothing else is allowed; above all a LIVE entry's key and translation never change, so a reader
@@ -151,6 +151,14 @@ pub struct Content<F: Family> {
 /// Which life of an entry was seen: its meta word while LIVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life(u64);
+
+/// An entry that is filled and not LIVE yet.
+#[derive(Debug)]
+#[must_use = "nothing is found in it before it is published"]
+pub(crate) struct Filled {
+    index: u32,
+    sequence: u64,
+}
 
 /// The activity word: second last seen, flags seen.
 #[must_use]
@@ -294,8 +302,9 @@ impl<'a, F: Family> Entries<'a, F> {
         Peer::from_word(self.word(index, peer_word::<F>()).load(Ordering::Relaxed))
     }
 
-    /// Fills a FREE entry whose tag the caller has claimed, and makes it LIVE.
-    pub(crate) fn fill(&self, index: u32, content: &Content<F>) {
+    /// Fills a FREE entry whose tag the caller has claimed; [`Entries::publish`] makes it LIVE.
+    #[inline(always)]
+    pub(crate) fn fill(&self, index: u32, content: &Content<F>) -> Filled {
         let meta = self.word(index, META);
         // Only the claimer of the tag writes here, so a plain read of the sequence will do.
         let sequence = (meta.load(Ordering::Relaxed) & !STATE_MASK).wrapping_add(STATE_MASK + 1);
@@ -318,8 +327,15 @@ impl<'a, F: Family> Entries<'a, F> {
             .store(content.peer.to_word(), Ordering::Relaxed);
         self.word(index, ACTIVITY)
             .store(content.activity, Ordering::Relaxed);
-        // Release meets the Acquire load in `read`: LIVE is seen after everything above.
-        meta.store(sequence | LIVE, Ordering::Release);
+        Filled { index, sequence }
+    }
+
+    /// Makes an entry that was filled LIVE.
+    #[inline(always)]
+    pub(crate) fn publish(&self, filled: Filled) {
+        // Release meets the Acquire load in `read`: LIVE is seen after everything that `fill` has written.
+        self.word(filled.index, META)
+            .store(filled.sequence | LIVE, Ordering::Release);
     }
 
     /// Takes an entry out of use if it still lives the life that was seen; true for exactly one

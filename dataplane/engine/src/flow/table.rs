@@ -351,20 +351,9 @@ impl<F: Family> FlowTable<F> {
     fn fill(&self, flow: &NewFlow<F>, index: u32, reply: u32, translated: &F::Key) -> Inserted<F> {
         let entries = self.entries();
         let [translation, back] = F::translate_both(&flow.forward, translated);
-        entries.fill(
-            reply,
-            &Content {
-                key: F::reverse(translated),
-                translation: back,
-                hop: flow.reply_hop,
-                peer: Peer {
-                    index,
-                    direction: Direction::Reply,
-                },
-                activity: activity(flow.second, 0),
-            },
-        );
-        entries.fill(
+        // The reply entry's line was asked for only when it was claimed (the forward one's with the burst): it
+        // comes last (a new flow 170 → 166 ns with entries in the cache, 425 → 390 without).
+        let there = entries.fill(
             index,
             &Content {
                 key: flow.forward,
@@ -377,6 +366,22 @@ impl<F: Family> FlowTable<F> {
                 activity: activity(flow.second, flow.flags),
             },
         );
+        let back = entries.fill(
+            reply,
+            &Content {
+                key: F::reverse(translated),
+                translation: back,
+                hop: flow.reply_hop,
+                peer: Peer {
+                    index,
+                    direction: Direction::Reply,
+                },
+                activity: activity(flow.second, 0),
+            },
+        );
+        // Who finds the forward entry finds the reply entry.
+        entries.publish(back);
+        entries.publish(there);
         Inserted { index, translation }
     }
 
