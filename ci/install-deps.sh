@@ -9,6 +9,7 @@ PATH=$PATH:/usr/sbin:/sbin
 needs='
 make            | command -v make                      | the Makefile
 gcc             | command -v cc                        | the C shim around DPDK
+g++             | command -v c++                       | libFuzzer, which is written in C++
 libc6-dev       | test -f /usr/include/stdio.h         | the C shim around DPDK
 pkg-config      | command -v pkg-config                | finding DPDK
 libdpdk-dev     | pkg-config --exists libdpdk          | DPDK: headers, libraries and drivers

@@ -16,6 +16,7 @@ usage: ci/run.sh VERB
   clippy    all lints, warnings are errors
   unit      unit, property and integration tests of every crate but ci
   loom      the models of the lock-free structures
+  fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]'
   build     the three binaries and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
@@ -48,6 +49,25 @@ loom() {
         return 1
     fi
     rm -f "$log"
+}
+
+# Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have
+# compiled. One target on each core at a time, each from the kept seeds and what earlier runs here have found.
+fuzz() {
+    local seconds=${1:-60}
+    [ "$#" -gt 0 ] && shift
+    local targets=("$@")
+    [ "${#targets[@]}" -gt 0 ] || targets=(frame pipeline records region manifests settings)
+    cargo build --locked -p fuzz --bin kept
+    CARGO_INCREMENTAL=0 RUSTC_WORKSPACE_WRAPPER="$root/ci/fuzz/rustc" \
+        cargo build --locked -p fuzz --features libfuzzer "${targets[@]/#/--bin=fuzz-}"
+    local scratch
+    scratch=$(mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo /tmp)" portgate-fuzz.XXXXXX)
+    # shellcheck disable=SC2064 # the folder as it is named now
+    trap "rm -rf '$scratch'" EXIT
+    export PORTGATE_FUZZ_SCRATCH=$scratch target
+    printf '%s\n' "${targets[@]}" |
+        xargs -P "$(nproc)" -I '{}' "$root/ci/fuzz/run.sh" '{}' "$seconds"
 }
 
 build() {
@@ -90,7 +110,7 @@ audit() { cargo deny --all-features check; }
 all() {
     need_root "'all' includes the end-to-end tests, which make network namespaces"
     local verb
-    for verb in deps format clippy unit loom build e2e instructions; do
+    for verb in deps format clippy unit loom fuzz build e2e instructions; do
         printf '\n== %s\n' "$verb"
         # A process of its own: 'set -e' does not work inside a function that is tested.
         ci/run.sh "$verb" || { echo "ci/run.sh: '$verb' failed" >&2; return 1; }
@@ -108,7 +128,7 @@ need_root() {
 
 case ${1:-} in
 deps | format | clippy | unit | loom | build | vectors | e2e | instructions | perf | audit | all) "$1" ;;
-test-cluster) "$@" ;;
+test-cluster | fuzz) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

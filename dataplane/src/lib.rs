@@ -2,13 +2,15 @@
 //!
 //! [`process`](mod@process) is the life of the process from settings to the last frame; it calls `wiring`
 //! (settings to DPDK and engine), starts a `worker` on each core, and then, on the main core, goes on with
-//! `update` (commands in, snapshots out) and `watch` (links and their troubles).
+//! [`update`] (commands in, snapshots out) and `watch` (links and their troubles). [`tables`] and [`update`] need
+//! neither DPDK nor a thread: tests run them in memory.
 #![forbid(unsafe_code)]
 
 mod error;
 mod handover;
 mod process;
-mod update;
+pub mod tables;
+pub mod update;
 mod watch;
 mod wiring;
 mod worker;

@@ -7,20 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use dpdk::{Eal, Mempool};
-use engine::affinity::Affinity;
 use engine::counters::Counters;
-use engine::flow::FlowTable;
-use engine::fragments::Fragments;
 use engine::install::Installed;
-use engine::neighbour::Neighbours;
-use engine::shared::OpenFlows;
 use engine::slots::ServiceSlots;
 use engine::{Pipeline, Shared};
-use hugepages::{Family, LinkInfo, Origin, Region};
+use hugepages::{LinkInfo, Origin, Region};
 use settings::{Device, Settings};
 
 use crate::Error;
 use crate::handover::{self, Side};
+use crate::tables;
 use crate::update::Updater;
 use crate::watch::{Watch, WatchedLink};
 use crate::wiring::{self, OpenLink};
@@ -106,40 +102,11 @@ pub fn run(config: &Path, check_only: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tables of the region, made fit for workers.
+/// The tables of the region, for these settings.
 fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Origin) -> Shared {
-    let seeds = region.seeds();
-    let table = |family| (region.flow_buckets(family), region.flow_entries(family));
-    let (buckets, entries) = table(Family::V4);
-    let v4 = FlowTable::new(buckets, entries, seeds);
-    let (buckets, entries) = table(Family::V6);
-    let v6 = FlowTable::new(buckets, entries, seeds);
-    let neighbours = Neighbours::new(region.neighbours());
-    let affinity = Affinity::new(region.affinity());
-    let options = wiring::options(settings);
-    let open_flows = OpenFlows::new(options.choice);
-    if *origin == Origin::TakenOver {
-        let live = v4.recover() + v6.recover();
-        v4.flows().for_each(|flow| open_flows.open_flow(&flow));
-        v6.flows().for_each(|flow| open_flows.open_flow(&flow));
-        affinity.recover();
-        neighbours.recover();
-        tracing::info!(flows = live / 2, "flows taken over");
-        if !has_same_links(region, settings) {
-            tracing::info!("other links than before: next hops are resolved anew");
-            neighbours.clear();
-        }
-    }
-    Shared {
-        v4,
-        v6,
-        neighbours,
-        affinity,
-        topology: Arc::new(wiring::topology(settings, links)),
-        open_flows,
-        fragments: Fragments::default(),
-        options,
-    }
+    let same_links = has_same_links(region, settings);
+    let (topology, options) = (wiring::topology(settings, links), wiring::options(settings));
+    tables::take(region, origin, same_links, topology, options)
 }
 
 /// Whether the region's links are those of the settings, in the same order.

@@ -24,7 +24,7 @@ use hugepages::{
 const RECORDS_A_TURN: usize = 4096;
 
 /// The main core's side of the region.
-pub(crate) struct Updater {
+pub struct Updater {
     region: Arc<Region>,
     commands: Consumer,
     replies: Producer,
@@ -45,7 +45,7 @@ pub(crate) struct Updater {
 
 impl Updater {
     /// Attaches to the rings and installs what the journal of a region that was taken over holds.
-    pub(crate) fn new(
+    pub fn new(
         region: Arc<Region>,
         mut installed: Installed,
         shared: Arc<Shared>,
@@ -92,17 +92,17 @@ impl Updater {
     }
 
     /// The workers' way to snapshots.
-    pub(crate) fn publisher(&self) -> &Publisher<Snapshot> {
+    pub fn publisher(&self) -> &Publisher<Snapshot> {
         &self.publisher
     }
 
     /// Generation installed now.
-    pub(crate) fn generation(&self) -> u64 {
+    pub fn generation(&self) -> u64 {
         self.installed.snapshot().generation
     }
 
     /// Takes what the command ring holds; true if there was anything.
-    pub(crate) fn poll(&mut self) -> bool {
+    pub fn poll(&mut self) -> bool {
         self.notice_control_plane();
         let mut taken = 0;
         while taken < RECORDS_A_TURN {

@@ -40,7 +40,7 @@ const REACHABLE: u64 = 3;
 const PROBES: usize = 64;
 
 /// Most neighbours a table can have: the index has 12 bits in a flow entry.
-pub const MAX_NEIGHBOURS: usize = 4096;
+pub const MAX_NEIGHBOURS: usize = if cfg!(loom) { 4 } else { 4096 };
 
 /// Seconds after which a confirmed neighbour is asked again.
 const REPROBE_AFTER: u32 = 30;
@@ -362,6 +362,7 @@ fn address_of([high, low, family]: [u64; 3]) -> IpAddr {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 
@@ -461,6 +462,63 @@ mod loom_tests {
             // What was kept under the old count is found out.
             assert_ne!(table.changes(), known);
             assert_eq!(table.word(index).mac(), Some([2; 6]));
+        });
+    }
+
+    const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
+    const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
+
+    /// Mutations that this model was seen to catch: `store_state`, or the load in `word`, with Relaxed; `claim`
+    /// that keeps the generation.
+    #[test]
+    fn loom_a_slot_that_is_another_neighbours_now_is_not_taken_for_the_old_ones() {
+        loom::model(|| {
+            let table = Neighbours::new(Slab::heap(1));
+            let (index, old) = table.index(0, ONE, 1).unwrap();
+            let claiming = table.clone();
+            let other = thread::spawn(move || {
+                claiming.index(0, OTHER, 1000).unwrap();
+            });
+            let (_, address, word) = match table.identity_with_word(index) {
+                Some(found) => found,
+                None => return other.join().unwrap(), // claimed just now
+            };
+            if word.generation() != old.generation() {
+                assert_eq!(
+                    address, OTHER,
+                    "the word is the new one, and so is the rest"
+                );
+            }
+            // Whoever found the old one finds out that it is gone, whatever it read beside the word.
+            let found = table.index(0, ONE, 1000);
+            other.join().unwrap();
+            assert_eq!(table.identity(index), Some((0, OTHER)));
+            if let Some((_, found)) = found {
+                assert_ne!(found.generation(), table.word(index).generation());
+            }
+        });
+    }
+
+    /// A mutation that this model was seen to catch: `learn` by a plain store instead of an exchange.
+    #[test]
+    fn loom_an_answer_is_never_given_to_another_neighbour() {
+        loom::model(|| {
+            let table = Neighbours::new(Slab::heap(1));
+            let (index, _) = table.index(0, ONE, 1).unwrap();
+            let hearing = table.clone();
+            let other = thread::spawn(move || hearing.learn(0, ONE, [1; 6], 1000));
+            let claimed = table.index(0, OTHER, 1000);
+            let heard = other.join().unwrap();
+            match table.identity(index) {
+                Some((0, OTHER)) => {
+                    assert!(claimed.is_some());
+                    assert_eq!(table.word(index).mac(), None, "nobody answered for it");
+                }
+                identity => {
+                    assert_eq!(identity, Some((0, ONE)));
+                    assert!(heard && claimed.is_none());
+                }
+            }
         });
     }
 }

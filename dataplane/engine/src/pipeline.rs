@@ -275,7 +275,11 @@ impl<B: Buffer> Pipeline<B> {
             Err(_) if !frame.is_contiguous() => return Err(Reason::MultiSegment),
             Err(ParseError::Fragment) => {
                 let parsed = Piece::read(bytes)?.parsed;
-                return lane_of(bytes, frame, &parsed, link).map(|_| Lane::Fragment);
+                // What a group may be asked (neighbour discovery) never comes in fragments (RFC 6980).
+                return match lane_of(bytes, frame, &parsed, link)? {
+                    _ if bytes.first_chunk() != Some(&link.mac) => Err(Reason::NotForUs),
+                    _ => Ok(Lane::Fragment),
+                };
             }
             Err(error) => return Err(error.into()),
         };

@@ -87,6 +87,9 @@ pub enum Choice {
     LeastConnections,
 }
 
+/// Lines of sixteen counts.
+const COUNT_LINES: usize = if cfg!(loom) { 1 } else { 4096 };
+
 /// Counts of open flows, by a hash of the backend. Two backends in 65,536 that share a count are both
 /// taken for busier than they are, which evens out by itself.
 #[derive(Debug, Clone)]
@@ -100,7 +103,7 @@ impl OpenFlows {
     #[must_use]
     pub fn new(choice: Choice) -> Self {
         Self {
-            counts: (choice == Choice::LeastConnections).then(|| Slab::heap(4096)),
+            counts: (choice == Choice::LeastConnections).then(|| Slab::heap(COUNT_LINES)),
         }
     }
 
@@ -158,5 +161,33 @@ pub fn backend_of<F: Family>(flow: &FlowView<F>) -> Backend {
     Backend {
         address: tuple.destination,
         port: tuple.destination_port,
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+
+    /// Mutations that this model was seen to catch: `open` or `close` by a load and a store.
+    #[test]
+    fn loom_counts_of_open_flows_add_up() {
+        loom::model(|| {
+            let flows = OpenFlows::new(Choice::LeastConnections);
+            let backend = Backend {
+                address: std::net::Ipv4Addr::new(10, 0, 0, 1).into(),
+                port: 80,
+            };
+            let there = flows.clone();
+            let other = loom::thread::spawn(move || {
+                there.open(&backend);
+                there.close(&backend);
+            });
+            flows.open(&backend);
+            other.join().unwrap();
+            assert_eq!(flows.get(&backend), 1);
+            flows.close(&backend);
+            flows.close(&backend);
+            assert_eq!(flows.get(&backend), 0, "never below zero");
+        });
     }
 }

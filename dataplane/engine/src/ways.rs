@@ -130,6 +130,7 @@ impl Way {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::net::IpAddr;
 
@@ -225,5 +226,49 @@ mod tests {
         ways.refresh(&neighbours, 6);
         ways.refresh(&neighbours, 5);
         assert!(ways.now().get(hop).is_none());
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use hugepages::Slab;
+
+    use super::*;
+
+    /// Mutations that this model was seen to catch: the count of changes moved before the new address is
+    /// stored; `changed` or `changes` with Relaxed; `refresh` that asks for the count after the word was read.
+    #[test]
+    fn loom_a_way_that_is_kept_beside_a_change_does_not_outlive_it() {
+        loom::model(|| {
+            let link = LinkConfig {
+                name: "a".into(),
+                mac: [2; 6],
+                vlan: None,
+                mtu: 1500,
+                addresses: Vec::new(),
+            };
+            let address: IpAddr = Ipv4Addr::new(10, 0, 0, 7).into();
+            let table = Neighbours::new(Slab::heap(1));
+            let (index, _) = table.index(1, address, 1).unwrap();
+            table.learn(1, address, [1; 6], 1);
+            let hearing = table.clone();
+            let other = loom::thread::spawn(move || {
+                hearing.learn(1, address, [3; 6], 2);
+            });
+            let mut ways = Ways::default();
+            ways.refresh(&table, 5);
+            let word = table.word(index);
+            let hop = Hop::new(9, index, word.generation(), 5);
+            ways.keep(hop, word, &link);
+            other.join().unwrap();
+            ways.refresh(&table, 5);
+            if let Some(way) = ways.now().get(hop) {
+                let mut frame = [0; 14];
+                way.set_addresses(&mut frame);
+                assert_eq!(frame[..6], [3; 6], "the address that is true now");
+            }
+        });
     }
 }

@@ -350,6 +350,26 @@ fn a_long_ping_to_the_gateway_is_answered_fragment_by_fragment() {
     }
 }
 
+/// Found by the fuzz target `pipeline`: the answer left with a group's MAC address as its source.
+#[test]
+fn fragments_to_a_group_of_machines_are_not_for_the_gateway() {
+    for (from, to) in [
+        ("203.0.113.50", "203.0.113.10"),
+        ("2001:db8:1::50", "2001:db8:1::10"),
+    ] {
+        let mut gateway = gateway(1);
+        let mut spec = FrameSpec::echo(ip(from), ip(to));
+        spec.fragment = 0;
+        spec.payload = vec![7; 400];
+        for mut frame in cut(&from_client(spec), 3, 200) {
+            frame[0] |= 1;
+            assert_eq!(gateway.put(0, OUTSIDE, &frame), []);
+            assert_eq!(gateway.seen.dropped, [Reason::NotForUs]);
+        }
+        gateway.assert_balanced();
+    }
+}
+
 /// A gateway whose link to the pods has another MTU.
 fn narrow(mtu: u16) -> Gateway {
     let mut topology = topology();

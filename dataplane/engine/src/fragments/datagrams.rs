@@ -22,7 +22,7 @@ use super::ids::Ids;
 use super::spans::{Fit, Spans};
 
 /// Sets of a family.
-const SETS: usize = 128;
+const SETS: usize = if cfg!(loom) { 1 } else { 128 };
 
 /// Datagrams of a set: unfinished ones that a source can have at a time.
 const WAYS: usize = 32;
@@ -32,10 +32,10 @@ const WAYS: usize = 32;
 const LIFETIME: u32 = 5;
 
 /// Tries at a set's lock: some 100 µs.
-const PATIENCE: u32 = 10_000;
+const PATIENCE: u32 = if cfg!(loom) { 2 } else { 10_000 };
 
 /// Workers that can be woken.
-pub(crate) const MAX_WORKERS: usize = 64;
+pub(crate) const MAX_WORKERS: usize = if cfg!(loom) { 2 } else { 64 };
 
 /// Both families' datagrams, and what belongs to both.
 #[derive(Debug)]
@@ -322,3 +322,7 @@ fn worth<F: Family>(datagram: &Datagram<F>, second: u32) -> u8 {
         Fate::Flow { .. } | Fate::Echo { .. } => 3,
     }
 }
+
+#[cfg(all(test, loom))]
+#[path = "datagrams_loom.rs"]
+mod loom_tests;

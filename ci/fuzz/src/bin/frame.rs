@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::frame`].
+#![no_main]
+
+fuzz::target!(frame);

@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::manifests`].
+#![no_main]
+
+fuzz::target!(manifests);

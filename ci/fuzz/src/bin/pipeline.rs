@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::pipeline`].
+#![no_main]
+
+fuzz::target!(pipeline);

@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::records`].
+#![no_main]
+
+fuzz::target!(records);

@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::region`].
+#![no_main]
+
+fuzz::target!(region);

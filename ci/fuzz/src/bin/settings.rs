@@ -1,0 +1,4 @@
+//! libFuzzer in front of [`fuzz::settings`].
+#![no_main]
+
+fuzz::target!(settings);
