@@ -21,10 +21,12 @@ usage: ci/run.sh VERB
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
+  capsule   the rewrite against the crate capsule, and its echo server (perf/capsule-lab; root)
   instructions  instructions a packet against perf/records/instructions.json (valgrind)
+  capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but perf and audit
+  all       everything above but test-cluster, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -98,10 +100,26 @@ instructions() {
     "$target/release/perf" engine --callgrind --check
 }
 
+# A workspace of its own: see perf/capsule-lab/Cargo.toml. Not part of 'all': its 150 dependencies, which nothing else
+# uses, take two to three minutes of a CPU to build.
+capsule() {
+    need_root "tests of the echo server make network namespaces"
+    (
+        cd perf/capsule-lab
+        cargo fmt --all --check
+        cargo clippy --locked --workspace --all-targets -- -D warnings
+        with_binaries cargo test --locked --workspace --no-fail-fast
+    )
+}
+
+# The peer in 'perf capsule'.
+capsule-build() { (cd perf/capsule-lab && cargo build --release --locked); }
+
 perf() {
     need_root "huge pages are reserved and network namespaces made"
     deps
     cargo build --release --locked -p perf -p portgate-dataplane -p portgate-controlplane
+    capsule-build || echo "ci/run.sh: perf/capsule-lab does not build: that row will be missing" >&2
     "$target/release/perf" figures --into docs/performance.md
 }
 
@@ -127,7 +145,8 @@ need_root() {
 }
 
 case ${1:-} in
-deps | format | clippy | unit | loom | build | vectors | e2e | instructions | perf | audit | all) "$1" ;;
+deps | format | clippy | unit | loom | build | vectors | e2e | capsule | capsule-build | \
+    instructions | perf | audit | all) "$1" ;;
 test-cluster | fuzz) "$@" ;;
 '' | -h | --help) usage ;;
 *)
