@@ -1,7 +1,7 @@
 //! A digest of a whole state that is cheap to keep up to date.
 //!
-//! It is the wrapping 128-bit sum of a hash of each object's records, so the order of the objects
-//! does not matter, and adding or removing one costs the hash of that one. Both processes keep
+//! It is the wrapping 128-bit sum of a hash of each object's records (of sets and ranges: of the key, which is a hash of
+//! the content), so the order of the objects does not matter, and adding or removing one costs the hash of that one. Both processes keep
 //! their own; equal digests mean equal states. It guards against mistakes, not against forgery:
 //! whoever can write the region needs no collision.
 

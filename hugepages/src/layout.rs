@@ -86,7 +86,8 @@ impl Geometry {
     pub fn new(workers: u16, links: u16, flows: u32, flows_v6: u32) -> Self {
         Self {
             workers,
-            command_records: 8192,
+            // 4 MiB: the largest backend set fits, and is not sent in parts between which both sides sleep.
+            command_records: 1 << 15,
             reply_records: 256,
             journal_records: (flows / 2).clamp(1 << 14, 1 << 19),
             service_slots: (flows / 16).clamp(1 << 10, 1 << 16).next_multiple_of(8),

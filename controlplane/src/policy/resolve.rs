@@ -21,6 +21,9 @@ use super::lists::{Candidate, Lists, once_each};
 use super::resolved::{Claim, HealthCheck, Resolved, other_ports, rank};
 use super::view::{Family, View};
 
+/// Objects of a service among which a list of endpoints is looked for before it is made anew: those of a port.
+const LATEST: usize = 4;
+
 /// Resolves a service against its slices. A service that is not ours to serve asks for nothing.
 pub(super) fn resolve<'a>(
     view: &View,
@@ -239,6 +242,15 @@ impl PortResolver<'_> {
                     backends.len(),
                 ),
             });
+        }
+        // The lists of a port are mostly the same one, and it may be long.
+        let latest = self.resolved.objects.iter().rev().take(LATEST);
+        let mut same = latest.filter_map(|object| match object {
+            Object::BackendSet(set) if set.members == served => Some(set.key),
+            _ => None,
+        });
+        if let Some(key) = same.next() {
+            return Some(key);
         }
         let set = BackendSet::new(served.to_vec());
         let key = set.key;

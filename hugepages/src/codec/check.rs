@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::object::{
     Action, BackendSet, Frontend, NO_KEY, Object, Prefix, Protocol, Ranges, Route, Service,
-    service_key,
+    ranges_key, service_key, set_key,
 };
 use crate::record::{MAX_MEMBERS, MAX_NAME, MAX_PORT_NAME, RecordError};
 
@@ -48,7 +48,7 @@ fn validate_set(set: &BackendSet) -> Result<(), RecordError> {
     if !set.members.is_sorted_by(|a, b| a < b) {
         return Err(RecordError::NotCanonical);
     }
-    same_key(set.key, BackendSet::new(set.members.clone()).key)
+    same_key(set.key, set_key(&set.members))
 }
 
 fn validate_ranges(ranges: &Ranges) -> Result<(), RecordError> {
@@ -62,7 +62,7 @@ fn validate_ranges(ranges: &Ranges) -> Result<(), RecordError> {
     if !ranges.prefixes.is_sorted_by(|a, b| a < b) {
         return Err(RecordError::NotCanonical);
     }
-    same_key(ranges.key, Ranges::new(ranges.prefixes.clone()).key)
+    same_key(ranges.key, ranges_key(&ranges.prefixes))
 }
 
 fn validate_frontend(frontend: &Frontend) -> Result<(), RecordError> {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::encode::{encode, encode_reply, service_parts, slot_parts};
+use super::encode::{encode_reply, for_each_record_of, service_parts, slot_parts};
 use super::validate;
 use crate::digest::Digest;
 use crate::message::{Message, Reason, Reply};
@@ -73,13 +73,18 @@ pub(super) fn decode(kind: RecordKind, records: &[Record]) -> Result<Message, Re
             return Err(RecordError::Kind);
         }
     };
-    let mut again = Vec::with_capacity(records.len());
-    encode(&message, &mut again);
     // A frontend, network or route names its key twice: in the header and by its content.
-    if again.first().map(|record| record.key) != Some(first.key) {
+    let (mut at, mut same_key, mut same) = (0, true, true);
+    let compare = |record: &Record| {
+        same_key &= at > 0 || record.key == first.key;
+        same &= records.get(at) == Some(record);
+        at += 1;
+    };
+    for_each_record_of(&message, compare);
+    if !same_key {
         return Err(RecordError::Key);
     }
-    if again == records {
+    if same && at == records.len() {
         Ok(message)
     } else {
         Err(RecordError::NotCanonical)

@@ -19,12 +19,17 @@ use crate::record::{
 /// An object that [`validate`](super::validate) refuses is encoded to records that the decoder
 /// refuses; who makes objects from outside data checks them first.
 pub fn encode(message: &Message, records: &mut Vec<Record>) {
+    for_each_record_of(message, |record| records.push(*record));
+}
+
+/// Shows each record of the message, in order.
+pub(super) fn for_each_record_of(message: &Message, mut sink: impl FnMut(&Record)) {
     match message {
         Message::Begin {
             boot,
             generation,
             full,
-        } => records.push(record(
+        } => sink(&record(
             RecordKind::Begin,
             0,
             &BeginBody {
@@ -34,8 +39,8 @@ pub fn encode(message: &Message, records: &mut Vec<Record>) {
                 zero: [0; 87],
             },
         )),
-        Message::Put(object) => encode_object(object, records),
-        Message::Delete(id) => records.push(record(
+        Message::Put(object) => for_each_record(object, sink),
+        Message::Delete(id) => sink(&record(
             RecordKind::Delete,
             id.key,
             &DeleteBody {
@@ -48,7 +53,7 @@ pub fn encode(message: &Message, records: &mut Vec<Record>) {
             generation,
             changes,
             digest,
-        } => records.push(record(
+        } => sink(&record(
             RecordKind::Commit,
             0,
             &CommitBody {
