@@ -79,7 +79,11 @@ fn fill(members: &[Backend], seed: u64, size: usize) -> Vec<u16> {
     loop {
         for (index, (place, step)) in walks.iter_mut().enumerate() {
             while table[*place] != EMPTY {
-                *place = (*place + *step) % size;
+                // Both are below `size`. A division here would be most of the time that a first list takes.
+                *place += *step;
+                if *place >= size {
+                    *place -= size;
+                }
             }
             table[*place] = index as u16;
             filled += 1;
