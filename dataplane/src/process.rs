@@ -17,14 +17,10 @@ use settings::{Device, Settings};
 use crate::Error;
 use crate::handover::{self, Side};
 use crate::tables;
-use crate::update::Updater;
+use crate::update::{MAIN_PAUSE, Updater};
 use crate::watch::{Watch, WatchedLink};
 use crate::wiring::{self, OpenLink};
 use crate::worker::Worker;
-
-/// Between two looks of the main core at the command ring when that was empty: an update waits half of it
-/// on average.
-const MAIN_PAUSE: Duration = Duration::from_micros(200);
 
 /// Runs the data plane until a signal ends it, or checks its configuration.
 ///

@@ -2,17 +2,19 @@
 //!
 //! An update is decoded, staged and installed ([`Installed`]), written to the journal, published to the
 //! workers, and answered. UDP flows that lost their endpoint by it are removed by one pass over
-//! the tables as soon as no worker uses an older snapshot, so that none can come back.
+//! the tables as soon as no worker uses an older snapshot, so that none can come back; updates are taken
+//! between its parts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::Shared;
 use engine::counters::{Counters, Total};
 use engine::install::{Installation, Installed};
 use engine::publish::Publisher;
 use engine::snapshot::Snapshot;
+use engine::sweep::Sweep;
 use hugepages::codec::{Assembler, encode, encode_object, encode_reply};
 use hugepages::object::{Object, ObjectId};
 use hugepages::{
@@ -20,8 +22,16 @@ use hugepages::{
     RegionError, Reply, State,
 };
 
+/// Between two looks of the main core at the command ring when that was empty: an update waits half of it
+/// on average.
+pub const MAIN_PAUSE: Duration = Duration::from_micros(200);
+
 /// Records taken from the ring before the main core looks at other things again.
 const RECORDS_A_TURN: usize = 4096;
+
+/// Buckets of a flow table looked at before the main core takes commands again: about a millisecond in a table
+/// full of flows.
+const BUCKETS_A_TURN: usize = 2048;
 
 /// The main core's side of the region.
 pub struct Updater {
@@ -36,6 +46,9 @@ pub struct Updater {
     /// The main core's own counters.
     counters: Counters,
     sweep_due: bool,
+    sweep: Sweep,
+    /// Since when a pass is under way, and how many flows it has removed.
+    swept: Option<(Instant, u64)>,
     /// Flows from before the start have not been looked at.
     sweep_after_update: bool,
     /// The journal does not hold what is installed: only writing all of it anew mends that.
@@ -45,6 +58,10 @@ pub struct Updater {
 
 impl Updater {
     /// Attaches to the rings and installs what the journal of a region that was taken over holds.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError`] when the region's rings or its journal cannot be used.
     pub fn new(
         region: Arc<Region>,
         mut installed: Installed,
@@ -79,6 +96,8 @@ impl Updater {
             // An endpoint may have left between the last update and the end of the data plane before;
             // but what is not restored is not known to have left before the first update says so.
             sweep_due,
+            sweep: Sweep::default(),
+            swept: None,
             sweep_after_update: !sweep_due,
             journal_behind: restored.is_err(),
             control_boot: region.control_plane().boot,
@@ -92,16 +111,24 @@ impl Updater {
     }
 
     /// The workers' way to snapshots.
+    #[must_use]
     pub fn publisher(&self) -> &Publisher<Snapshot> {
         &self.publisher
     }
 
     /// Generation installed now.
+    #[must_use]
     pub fn generation(&self) -> u64 {
         self.installed.snapshot().generation
     }
 
-    /// Takes what the command ring holds; true if there was anything.
+    /// Number of objects installed now.
+    #[must_use]
+    pub fn objects(&self) -> usize {
+        self.installed.len()
+    }
+
+    /// Takes what the command ring holds and does a part of what else there is to do; true if there may be more.
     pub fn poll(&mut self) -> bool {
         self.notice_control_plane();
         let mut taken = 0;
@@ -123,9 +150,12 @@ impl Updater {
         let in_use = self.publisher.reap();
         if self.sweep_due && in_use == 0 {
             self.sweep_due = false;
-            self.sweep();
+            self.sweep.begin(&self.shared);
         }
-        taken > 0
+        if self.sweep.is_under_way() {
+            self.go_on_sweeping();
+        }
+        taken > 0 || self.sweep.is_under_way()
     }
 
     /// A restarted control plane goes on where the ring's cursors stand, but never with the update that
@@ -263,12 +293,17 @@ impl Updater {
         }
     }
 
-    /// Removes UDP flows whose endpoint does not serve any more.
-    fn sweep(&mut self) {
-        let begun = Instant::now();
-        let removed = engine::sweep::sweep(&self.shared, &self.installed);
+    /// Removes UDP flows whose endpoint does not serve any more, in some of the buckets.
+    fn go_on_sweeping(&mut self) {
+        let (begun, before) = self.swept.take().unwrap_or_else(|| (Instant::now(), 0));
+        let removed = self
+            .sweep
+            .advance(&self.shared, &self.installed, BUCKETS_A_TURN);
         self.counters.add(Total::FlowsRemoved, removed);
-        if removed > 0 {
+        let removed = before + removed;
+        if self.sweep.is_under_way() {
+            self.swept = Some((begun, removed));
+        } else if removed > 0 {
             let micros = begun.elapsed().as_micros();
             tracing::info!(
                 removed,

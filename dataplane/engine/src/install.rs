@@ -98,6 +98,18 @@ impl Installed {
         self.digest
     }
 
+    /// Number of installed objects.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether nothing is installed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// Every installed object, in an order that may be replayed: what is referred to comes first.
     pub fn objects(&self) -> impl Iterator<Item = &Object> {
         // Services refer to backend sets, frontends to everything.
@@ -223,9 +235,7 @@ impl Installed {
             return Err(Reason::WrongDigest);
         }
         self.check_references(&changes)?;
-        let udp_endpoints_left = changes
-            .iter()
-            .any(|(id, new)| self.loses_udp(*id, new.as_ref()));
+        let udp_endpoints_left = self.loses_udp_endpoints(&changes);
         self.digest = digest;
         self.snapshot.generation = staged.generation;
         let messages = changes
@@ -314,16 +324,36 @@ impl Installed {
         }
     }
 
-    /// Whether UDP flows may have lost an endpoint by this change.
-    fn loses_udp(&self, id: ObjectId, new: Option<&Object>) -> bool {
-        let Some(Object::Service(old)) = self.objects.get(&id) else {
-            return false;
-        };
-        old.protocol == Protocol::Udp
-            && match new {
-                Some(Object::Service(new)) => new.serving != old.serving,
+    /// Whether UDP flows may have lost an endpoint by these changes: an endpoint more ends none.
+    fn loses_udp_endpoints(&self, changes: &[(ObjectId, Option<Object>)]) -> bool {
+        let put: HashMap<Key, &[Backend]> = changes
+            .iter()
+            .filter_map(|(_, new)| match new {
+                Some(Object::BackendSet(set)) => Some((set.key, &set.members[..])),
+                _ => None,
+            })
+            .collect();
+        let installed = |key: Key| self.sets.get(&key).map(|set| &set.members[..]);
+        changes.iter().any(|(id, new)| {
+            let Some(Object::Service(old)) = self.objects.get(id) else {
+                return false;
+            };
+            if old.protocol != Protocol::Udp {
+                return false;
+            }
+            match new {
+                Some(Object::Service(new)) if new.serving == old.serving => false,
+                Some(Object::Service(new)) => {
+                    let after = put.get(&new.serving).copied();
+                    let after = after.or_else(|| installed(new.serving));
+                    !is_within(
+                        installed(old.serving).unwrap_or_default(),
+                        after.unwrap_or_default(),
+                    )
+                }
                 _ => true,
             }
+        })
     }
 
     fn apply(&mut self, changes: Vec<(ObjectId, Option<Object>)>) {
@@ -499,6 +529,12 @@ impl Staged {
             self.order.push(id);
         }
     }
+}
+
+/// Whether every one of these is among `all`; both are sorted.
+fn is_within(some: &[Backend], all: &[Backend]) -> bool {
+    let mut all = all.iter();
+    some.iter().all(|one| all.any(|other| other == one))
 }
 
 /// What is referred to has a lower rank than what refers to it.

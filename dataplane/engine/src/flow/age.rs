@@ -1,5 +1,7 @@
 //! Forgetting flows: a few buckets at a time, whenever a worker has nothing better to do.
 
+use std::ops::Range;
+
 use super::entry::{Content, Direction, Life, activity_parts};
 use super::state::{State, Timeouts};
 use super::table::{Blocked, FlowTable, InsertError, Inserted, NewFlow};
@@ -87,7 +89,13 @@ impl<F: Family> FlowTable<F> {
 
     /// Every flow, bucket by bucket; flows that come or go meanwhile may or may not be among them.
     pub fn flows(&self) -> impl Iterator<Item = FlowView<F>> + '_ {
-        (0..self.bucket_count()).flat_map(move |bucket| {
+        self.flows_in(0..self.bucket_count())
+    }
+
+    /// The flows whose forward entry lies in one of these buckets; buckets that are not there hold none.
+    pub fn flows_in(&self, buckets: Range<usize>) -> impl Iterator<Item = FlowView<F>> + '_ {
+        let end = buckets.end.min(self.bucket_count());
+        (buckets.start..end).flat_map(move |bucket| {
             let mut found = arrayvec::ArrayVec::<_, { super::table::SLOTS }>::new();
             self.visit_bucket(bucket, |index| found.extend(self.view(index)));
             found
