@@ -135,16 +135,18 @@ impl<C: Connector> Keeper<C> {
         }
         self.metrics
             .count_objects(&self.index, self.desired.tally());
-        let checks = self.desired.health_checks();
-        let checks = checks
-            .map(|(name, check)| (name.clone(), check.clone()))
-            .collect();
+        let checks = self.desired.take_health_changes();
         let own = self
             .own_node
             .as_deref()
             .and_then(|name| self.index.node(name));
         let mut facts = self.health.facts();
-        facts.checks = checks;
+        for (name, check) in checks {
+            match check {
+                Some(check) => facts.checks.insert(name, check),
+                None => facts.checks.remove(&name),
+            };
+        }
         facts.node_leaving = own.is_some_and(|node| node.leaving);
     }
 

@@ -30,6 +30,8 @@ pub struct Desired {
     claims: HashMap<Key, Vec<(Rank, Frontend)>>,
     services: BTreeMap<ObjectName, Contribution>,
     tally: Tally,
+    /// Services whose health check changed since [`Self::take_health_changes`].
+    health_touched: BTreeSet<ObjectName>,
     /// Objects touched since the last update, as they were then.
     touched: BTreeMap<ObjectId, Option<Object>>,
 }
@@ -72,6 +74,7 @@ impl Desired {
             claims: HashMap::new(),
             services: BTreeMap::new(),
             tally: Tally::default(),
+            health_touched: BTreeSet::new(),
             touched: BTreeMap::new(),
         };
         for network in networks(&desired.view) {
@@ -138,10 +141,17 @@ impl Desired {
         }
     }
 
-    /// The health checks to answer, by service.
-    pub fn health_checks(&self) -> impl Iterator<Item = (&ObjectName, &HealthCheck)> {
-        let all = self.services.iter();
-        all.filter_map(|(name, contribution)| Some((name, contribution.health.as_ref()?)))
+    /// The health checks to answer that are other ones since this was last called, by service; `None` = none any more.
+    pub fn take_health_changes(&mut self) -> Vec<(ObjectName, Option<HealthCheck>)> {
+        let touched = std::mem::take(&mut self.health_touched);
+        let check = |name: &ObjectName| self.services.get(name)?.health.clone();
+        touched
+            .into_iter()
+            .map(|name| {
+                let check = check(&name);
+                (name, check)
+            })
+            .collect()
     }
 
     /// Numbers over all services.
@@ -163,6 +173,9 @@ impl Desired {
         };
         warnings.append(&mut resolved.warnings);
         let before = self.services.remove(name).unwrap_or_default();
+        if before.health != resolved.health {
+            self.health_touched.insert(name.clone());
+        }
         let mut after = Contribution {
             health: resolved.health,
             tally: resolved.tally,

@@ -8,7 +8,7 @@ use hugepages::object::{Object, ObjectId, Route};
 use proptest::prelude::*;
 
 use super::fixtures::{endpoint, gateway, service, slice};
-use super::{Desired, desired_state};
+use super::{Desired, HealthCheck, desired_state};
 use crate::index::Index;
 use crate::model::{
     ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceType, SourceRanges, TrafficPolicy,
@@ -251,17 +251,24 @@ fn health_checks_count_distinct_ready_local_addresses() {
     index.apply(ClusterObject::Slice(again));
     let mut desired = Desired::new(gateway());
     desired.refresh(&mut index);
-    let checks = |desired: &Desired| -> Vec<(u16, usize)> {
-        desired
-            .health_checks()
-            .map(|(_, check)| (check.port, check.local_endpoints))
-            .collect()
+    let name = web.name.clone();
+    let check = HealthCheck {
+        port: 31_000,
+        local_endpoints: 2,
     };
-    assert_eq!(checks(&desired), [(31_000, 2)]);
+    assert_eq!(
+        desired.take_health_changes(),
+        [(name.clone(), Some(check.clone()))]
+    );
+    // Something that the check does not depend on, then something that it does.
+    web.affinity_timeout = 10;
+    index.apply(ClusterObject::Service(web.clone()));
+    desired.refresh(&mut index);
+    assert_eq!(desired.take_health_changes(), []);
     web.external_policy = TrafficPolicy::Cluster;
     index.apply(ClusterObject::Service(web));
     desired.refresh(&mut index);
-    assert_eq!(checks(&desired), []);
+    assert_eq!(desired.take_health_changes(), [(name, None)]);
 }
 
 #[test]
