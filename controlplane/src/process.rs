@@ -12,11 +12,11 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::health::{Health, node_ports, serve};
 use crate::keeper::{Keeper, Synced};
 use crate::metrics::Metrics;
-use crate::publish::RegionConnector;
+use crate::publish::{Connector, RegionConnector};
 use crate::source::{Events, SourceEvent, kubernetes, manifests};
 
 /// Events of the source that may wait for the main loop.
-const EVENTS: usize = 1_024;
+pub const EVENTS: usize = 1_024;
 
 /// Why the process ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -47,16 +47,21 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: the end"),
         _ = interrupt.recv() => tracing::info!("SIGINT: the end"),
-        result = keep(keeper, events) => return result,
+        result = keep(keeper, events, announce) => return result,
     }
     Ok(())
 }
 
 /// The main loop: everything that has arrived is taken in before anything is sent, so that a burst
-/// becomes one update.
-async fn keep(
-    mut keeper: Keeper<RegionConnector>,
+/// becomes one update. `announce` is told, once, that the first state is installed.
+///
+/// # Errors
+///
+/// [`Failure::Runtime`]: the source has ended, or `announce` failed.
+pub async fn keep<C: Connector>(
+    mut keeper: Keeper<C>,
     mut events: Receiver<SourceEvent>,
+    mut announce: impl FnMut(Synced) -> std::io::Result<()>,
 ) -> Result<(), Failure> {
     loop {
         let (wait, synced) = keeper.turn(Instant::now());

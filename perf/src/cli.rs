@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, compare, engine, generate, kernel, report, search, sink, suite};
+use crate::{Error, compare, controlplane, engine, generate, kernel, report, search, sink, suite};
 
 /// Measures Portgate.
 #[derive(Debug, Parser)]
@@ -22,6 +22,13 @@ enum Verb {
     Kernel(kernel::Options),
     #[command(hide = true)]
     KernelSender(kernel::SenderOptions),
+    /// From a cluster's objects to a worker's snapshot, at the size of large clusters.
+    #[command(name = "controlplane")]
+    ControlPlane(controlplane::Options),
+    #[command(name = "controlplane-feeder", hide = true)]
+    ControlPlaneFeeder(controlplane::FeederOptions),
+    #[command(name = "controlplane-gateway", hide = true)]
+    ControlPlaneGateway(controlplane::GatewayOptions),
     /// The whole table of figures: measured, recorded, written up.
     Figures(suite::Options),
     /// Two sets of records: ratios, with what noise may make of them.
@@ -43,6 +50,9 @@ pub fn main() -> ExitCode {
         Verb::Engine(options) => engine::run(&options),
         Verb::Kernel(options) => kernel::run(&options),
         Verb::KernelSender(options) => kernel::run_sender(&options),
+        Verb::ControlPlane(options) => controlplane::run(&options),
+        Verb::ControlPlaneFeeder(options) => controlplane::run_feeder(&options),
+        Verb::ControlPlaneGateway(options) => controlplane::run_gateway(&options),
         Verb::Figures(options) => suite::run(&options),
         Verb::Compare(options) => compare::run(&options),
         Verb::Report(options) => report::run(&options),

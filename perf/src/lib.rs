@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`cli`] | verbs and their options |
 //! | [`engine`](mod@engine) | `perf engine`: the pipeline in process, over scenarios |
+//! | [`controlplane`] | `perf controlplane`: from a cluster's objects to a worker's snapshot |
 //! | [`generate`], [`sink`], [`search`] | `perf gen`, `sink`, `search`: traffic through a gateway |
 //! | [`options`], [`tester`] | what these have in common |
 //! | [`lab`], [`ports`], [`netns`] | a gateway of our own; devices; network namespaces |
@@ -23,6 +24,7 @@
 pub mod bench;
 pub mod cli;
 pub mod compare;
+pub mod controlplane;
 pub mod engine;
 pub mod figures;
 pub mod floors;

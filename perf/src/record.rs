@@ -1,5 +1,6 @@
 //! Results: one JSON object a line, or a table for people.
 
+pub mod controlplane;
 pub mod traffic;
 
 use std::collections::BTreeMap;

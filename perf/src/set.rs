@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::record::Record;
+use crate::record::controlplane::ControlPlaneRecord;
 
 /// What was measured, and how: figures of equal ones may be compared.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,7 +154,9 @@ pub struct Set {
     pub records: Vec<Record>,
     /// Latencies of test traffic.
     pub curves: Vec<Curve>,
-    /// All that is no time a packet: test traffic and what was searched with it, as it was written.
+    /// Clusters' objects on their way to workers.
+    pub control_planes: Vec<ControlPlaneRecord>,
+    /// All that is none of these: test traffic and what was searched with it, as it was written.
     pub others: Vec<Value>,
 }
 
@@ -205,6 +208,8 @@ impl Set {
         }
         if value.get("ns_per_packet").is_some() {
             self.records.push(serde_json::from_value(value)?);
+        } else if value.get("verb").is_some_and(|verb| verb == "controlplane") {
+            self.control_planes.push(serde_json::from_value(value)?);
         } else {
             self.others.push(value);
         }

@@ -31,19 +31,25 @@ pub struct Options {
     /// Seconds of each repeat.
     #[arg(long, default_value_t = 0.6)]
     pub seconds: f64,
-    /// Only figures whose id contains this; `kernel` and `traffic` are ids, too.
+    /// Only figures whose id contains this; `kernel`, `controlplane` and `traffic` are ids, too.
     #[arg(long, default_value = "")]
     pub only: String,
 }
 
 /// What is measured besides the figures, by other verbs: id, title, arguments, seconds that it may take. The
 /// first takes what it takes: it would leave things behind if it was stopped.
-const OTHERS: [(&str, &str, &str, u64); 4] = [
+const OTHERS: [(&str, &str, &str, u64); 5] = [
     (
         "kernel",
         "the kernel as kube-proxy programs it, and the gateway between the same veths",
         "kernel --json",
         u64::MAX,
+    ),
+    (
+        "controlplane",
+        "from a cluster's objects to a worker's snapshot",
+        "controlplane --json",
+        240,
     ),
     (
         "traffic-1m",

@@ -240,6 +240,12 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
+    /// Generation of the snapshot by which the last burst was decided.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.snapshots.get().generation
+    }
+
     /// This worker's counters.
     #[must_use]
     pub fn counters(&self) -> &Counters {

@@ -147,7 +147,8 @@ pub fn dpdk_seats(
 /// A seat on DPDK.
 pub type DpdkSeat = Seat<Queue, dpdk::LocalPool>;
 
-fn pin(cpu: usize) {
+/// Binds this thread to a CPU.
+pub fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
     // Not pinned, a measurement is only noisier.

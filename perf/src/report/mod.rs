@@ -1,6 +1,7 @@
 //! `perf report`: a set of records as a page: tables and plots in one HTML file without anything outside it,
 //! and the tables as Markdown.
 
+mod controlplane;
 mod drawings;
 mod page;
 mod plots;
@@ -45,7 +46,7 @@ pub struct Options {
 /// [`Error::Usage`] for records that cannot be read, [`Error::Run`] for files that cannot be written.
 pub fn run(options: &Options) -> Result<(), Error> {
     let set = Set::read(&options.records)?;
-    if set.records.is_empty() && set.others.is_empty() {
+    if set.records.is_empty() && set.control_planes.is_empty() && set.others.is_empty() {
         return Err(Error::Usage(format!(
             "{} holds no records",
             options.records.display()

@@ -1,7 +1,7 @@
 //! What is on the page.
 
 use super::section::{Page, Section};
-use super::{drawings, plots, tables};
+use super::{controlplane, drawings, plots, tables};
 use crate::Error;
 use crate::set::Set;
 
@@ -22,6 +22,7 @@ pub(super) fn page(set: &Set, history: &Set) -> Result<Page, Error> {
         ));
     }
     sections.extend(tables::traffic(set));
+    sections.extend(controlplane::section(set));
     sections.extend(drawings::by_commit(set, history)?);
     sections.extend(tables::everything(set));
     Ok(Page {
