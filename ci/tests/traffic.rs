@@ -108,7 +108,7 @@ fn at_full_speed_every_frame_is_accounted_for() {
 #[test]
 fn a_search_ends_at_or_below_the_highest_rate_it_may_try() {
     let records = perf(
-        "search --lab memif --sizes 128 --most 3000 --trial 0.2 --tries 1 --resolution 30 --warm-up 0.1",
+        "search --lab memif --sizes 128 --most 3000 --trial 0.2 --tries 1 --confirm 2 --resolution 30 --warm-up 0.1",
     );
     let found = records.last().expect("a result");
     assert_eq!(
@@ -133,12 +133,46 @@ fn a_search_ends_at_or_below_the_highest_rate_it_may_try() {
             .iter()
             .any(|trial| trial[0].as_f64() == Some(throughput) && trial[1].as_f64() == Some(0.0));
         assert!(held, "{found}");
+        assert_eq!(number(found, "confirmed"), 2);
+        assert!(found["held_once"].as_f64() >= Some(throughput), "{found}");
+        let steal = trials.iter().all(|trial| trial[2].is_f64());
+        assert!(steal, "each says how much was stolen meanwhile: {found}");
     }
     for record in &records[..parts] {
         assert!(record["latency"]["p99_9"].is_u64(), "{record}");
         assert_eq!(
             record["balance"]["unaccounted"],
             serde_json::json!([0, 0, 0])
+        );
+    }
+}
+
+#[test]
+fn below_the_found_rate_nothing_is_lost_and_above_it_every_frame_is_accounted_for() {
+    for lab in ["memif", "af_packet"] {
+        // The most that is tried is far below what any machine does, so that what is found depends on no machine.
+        let search = format!(
+            "search --lab {lab} --sizes 128 --most {RATE} --trial 0.2 --tries 5 --confirm 1 --resolution 30"
+        );
+        let found = perf(&search).pop().expect("a result");
+        let throughput = found["throughput"].as_f64().expect("a rate");
+        let below = (throughput / 2.0).max(100.0).round();
+        let record = measure(&format!(
+            "gen --lab {lab} --size 128 --rate {below} --count {below}"
+        ));
+        assert_eq!(number(&record["frames"], "lost"), 0, "{lab}: {record}");
+
+        // As fast as the device takes them. The exit code says that the balance is even.
+        let record = measure(&format!("gen --lab {lab} --size 128 --seconds 1"));
+        let frames = &record["frames"];
+        let sent = number(&frames["sent"], "data");
+        assert!(sent as f64 > throughput, "{lab}: {record}");
+        let distinct = number(&frames["received"], "distinct");
+        assert_eq!(sent, distinct + number(frames, "lost"), "{lab}: {record}");
+        assert_eq!(
+            record["balance"]["unaccounted"],
+            serde_json::json!([0, 0, 0]),
+            "{lab}: {record}"
         );
     }
 }

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::host::{Host, LoadSince};
-use crate::lab::Lab;
-use crate::lab::ledger::Ledger;
 use crate::options::{LabOptions, Links, Load, Scenario};
-use crate::priority::Raised;
 use crate::record::traffic::{Frames, Latency, TrafficRecord};
-use crate::tester::{Account, Tester};
+use crate::session::Session;
+use crate::tester::Account;
 use crate::traffic::choice::Sizes;
 use crate::traffic::payload::WARM_UP;
 use crate::traffic::trial::{Plan, Trial};
 
 /// Bytes of preamble and gap around each frame on a wire (IEEE 802.3).
-const WIRE: f64 = 20.0;
+pub const WIRE: f64 = 20.0;
 
 /// Sends test traffic: open loop, each frame at its time whatever became of those before it. With
 /// `--sink` or `--lab` it also receives, and counts loss, order, damage and latency.
@@ -53,14 +51,15 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), Error> {
     let mut options = options.clone();
     options.check()?;
-    let _raised = (!options.links.polite).then(Raised::now);
-    let mut lab = options.lab.start(&mut options.load, &mut options.links)?;
-    let region = match &options.links.gateway_region {
-        Some(path) => Some(Ledger::open(path)?),
-        None => None,
-    };
-    let ledger = lab.as_ref().map(Lab::ledger).or(region.as_ref());
-    let mut tester = Tester::open(&options.load, &options.links, &options.size)?;
+    let Options {
+        load,
+        links,
+        lab,
+        size,
+        ..
+    } = &mut options;
+    let mut session = Session::open(load, links, lab, size)?;
+    let (tester, ledger) = session.parts();
     let before = tester.counts(ledger)?;
     let load = LoadSince::now();
     let (plan, open_rate) = (options.plan(), options.load.open_rate);
@@ -74,9 +73,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
     })?;
     let load = load.load();
     let account = tester.account(&before, ledger)?;
-    if let Some(lab) = &mut lab {
-        lab.check()?;
-    }
+    let huge_pages = tester.huge_pages();
+    session.check()?;
     let description = Description {
         verb: "gen",
         load: &options.load,
@@ -84,7 +82,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
         size: options.size.to_string(),
         mean: options.size.mean(),
         rate: options.rate,
-        huge_pages: tester.huge_pages(),
+        huge_pages,
     };
     let record = description.record(&trial, account, Host::here(), load);
     show(&record, options.json)

@@ -9,19 +9,24 @@
 //! | [`engine`](mod@engine) | `perf engine`: the pipeline in process, over scenarios |
 //! | [`controlplane`] | `perf controlplane`: from a cluster's objects to a worker's snapshot |
 //! | [`generate`], [`sink`], [`search`] | `perf gen`, `sink`, `search`: traffic through a gateway |
-//! | [`options`], [`tester`] | what these have in common |
+//! | [`options`], [`session`], [`tester`] | what these have in common |
 //! | [`lab`], [`ports`], [`netns`] | a gateway of our own; devices; network namespaces |
 //! | [`traffic`] | test traffic over any link |
 //! | [`kernel`] | `perf kernel`: kube-proxy's rules in the kernel, and the gateway between the same veths |
+//! | [`capsule`] | `perf capsule`: the crate capsule, in turns with the gateway |
+//! | [`import`] | `perf import-pktgen`: records of what Pktgen-DPDK counted |
 //! | [`floors`] | what the same frames cost with less done to them |
 //! | [`bench`](mod@bench) | the loop that all of these are timed in, and its frames and links |
 //! | [`suite`] | `perf figures`: all of them |
 //! | [`compare`], [`report`] | `perf compare`, `perf report` |
 //! | [`figures`] | the table of figures: what is measured, what was asked for |
 //! | [`set`] | records read back |
+//! | [`child`] | programs that print records |
 //! | [`record`], [`host`], [`priority`], [`pages`], [`stats`] | results, and the machine |
 
 pub mod bench;
+pub mod capsule;
+pub mod child;
 pub mod cli;
 pub mod compare;
 pub mod controlplane;
@@ -30,6 +35,7 @@ pub mod figures;
 pub mod floors;
 pub mod generate;
 pub mod host;
+pub mod import;
 pub mod kernel;
 pub mod lab;
 pub mod netns;
@@ -40,6 +46,7 @@ pub mod priority;
 pub mod record;
 pub mod report;
 pub mod search;
+pub mod session;
 pub mod set;
 pub mod sink;
 pub mod stats;

@@ -12,6 +12,9 @@ use std::str::FromStr;
 use hugepages::layout::{Geometry, Layout};
 use hugepages::region::Family;
 use hugepages::{Line, Region, Slab, TagLine};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use crate::Error;
 
@@ -92,7 +95,7 @@ pub fn ensure_transparent() -> Result<(), Error> {
 /// Huge pages of 2 MiB, reserved until dropped, and a hugetlbfs to make files on.
 #[derive(Debug)]
 pub struct Reserved {
-    before: u64,
+    added: u64,
     mount: tempfile::TempDir,
 }
 
@@ -122,7 +125,10 @@ impl Reserved {
             .args(["-t", "hugetlbfs", "-o", "pagesize=2M", "perf"])
             .arg(mount.path())
             .status();
-        let reserved = Self { before, mount };
+        let reserved = Self {
+            added: wanted - before,
+            mount,
+        };
         match mounted {
             Ok(status) if status.success() => Ok(reserved),
             _ => Err(fail("cannot mount a hugetlbfs".to_owned())),
@@ -134,12 +140,41 @@ impl Reserved {
     pub fn path(&self) -> &Path {
         self.mount.path()
     }
+
+    /// [`Reserved::new`], given back as well when a signal ends the program, which then ends as it would have. Not for
+    /// programs that end in order themselves.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reserved::new`]; [`Error::Run`] if signals cannot be caught.
+    pub fn until_signal(count: u64) -> Result<Self, Error> {
+        // Caught before there is anything to give back.
+        let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])
+            .map_err(|error| Error::Run(format!("cannot catch signals: {error}")))?;
+        let reserved = Self::new(count)?;
+        let (added, path) = (reserved.added, reserved.path().to_owned());
+        std::thread::spawn(move || {
+            if let Some(signal) = signals.forever().next() {
+                release(added, &path);
+                let _ = fs::remove_dir(&path);
+                let _ = emulate_default_handler(signal);
+            }
+        });
+        Ok(reserved)
+    }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.path()).status();
-        let _ = fs::write(RESERVED, self.before.to_string());
+        release(self.added, self.path());
+    }
+}
+
+/// What was added is taken away; others may have reserved some meanwhile. Pages in use are freed when they no longer are.
+fn release(added: u64, mount: &Path) {
+    let _ = Command::new("umount").arg("-l").arg(mount).status();
+    if let Some(now) = number(RESERVED) {
+        let _ = fs::write(RESERVED, now.saturating_sub(added).to_string());
     }
 }
 

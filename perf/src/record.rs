@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use self::traffic::Latency;
 use crate::host::{Host, Load};
 use crate::stats::Summary;
 
@@ -42,6 +43,10 @@ pub struct Record {
     pub floors: BTreeMap<String, f64>,
     /// The same over the repeats.
     pub floor_repeats: BTreeMap<String, Summary>,
+    /// Of each burst: from having been received until its last frame was handed to the device. Waiting in rings is
+    /// not in it: that is in the latency of test traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rx_to_tx: Option<Latency>,
     /// What became of the frames.
     pub fates: Fates,
     /// Services, and endpoints of each.
@@ -139,6 +144,12 @@ impl Record {
                 summary.min,
                 summary.max,
                 min / summary.min,
+            );
+        }
+        if let Some(latency) = &self.rx_to_tx {
+            text += &format!(
+                "  rx to tx, a burst        {:>8} ns median, {} 99 %, {} 99.9 %, {} most\n",
+                latency.p50, latency.p99, latency.p99_9, latency.max
             );
         }
         text += &format!(

@@ -8,11 +8,10 @@ use serde::Serialize;
 use crate::Error;
 use crate::generate::{Description, new_run, show};
 use crate::host::{Host, LoadSince};
-use crate::lab::Lab;
 use crate::lab::ledger::Ledger;
 use crate::options::{LabOptions, Links, Load};
-use crate::priority::Raised;
 use crate::record::traffic::TrafficRecord;
+use crate::session::Session;
 use crate::tester::Tester;
 use crate::traffic::choice::Sizes;
 use crate::traffic::trial::{Plan, Trial};
@@ -49,6 +48,9 @@ pub struct Options {
     /// A rate fails when it fails so often in a row: on a shared machine others cause loss, too.
     #[arg(long, default_value_t = 2)]
     tries: u32,
+    /// A throughput is a rate that holds so many times in a row once it is found.
+    #[arg(long, default_value_t = 3)]
+    confirm: u32,
     /// Highest rate tried; default: none, beginning a tenth above what arrives at full speed.
     #[arg(long)]
     most: Option<f64>,
@@ -66,10 +68,17 @@ struct Found {
     lab: String,
     flows: u32,
     size: String,
-    /// Frames a second without loss, found and then seen to hold once more; 0 if no rate did.
+    /// Frames a second without loss, found and then seen to hold `confirmed` times in a row; 0 if no rate did.
     throughput: f64,
     /// Frames a second with at most 0.1 % lost, likewise.
     throughput_at_0_1_percent: f64,
+    /// How often in a row.
+    confirmed: u32,
+    /// The highest rates that held in any one trial: what the machine does when it is left alone. How far the
+    /// throughputs are below says how much it was disturbed.
+    held_once: f64,
+    /// Likewise.
+    held_once_at_0_1_percent: f64,
     /// Frames a second that arrived at full speed, whatever was lost.
     at_full_speed: f64,
     /// `generator` if at full speed nothing was lost and the device had room for nearly every burst: the
@@ -77,14 +86,18 @@ struct Found {
     limit: &'static str,
     /// Seconds of a trial.
     trial: f64,
-    /// Every trial in order, those that failed too: rate, part that was lost.
-    trials: Vec<(f64, f64)>,
+    /// Every trial in order, those that failed too.
+    trials: Vec<Tried>,
     seed: u64,
     #[serde(flatten)]
     host: Host,
     #[serde(flatten)]
     load: crate::host::Load,
 }
+
+/// A trial: frames a second, part that was lost, per cent of all processors' time that the hypervisor gave to
+/// others meanwhile.
+type Tried = (f64, f64, f64);
 
 /// Runs the verb.
 ///
@@ -95,28 +108,25 @@ struct Found {
 pub fn run(options: &Options) -> Result<(), Error> {
     let mut options = options.clone();
     options.check()?;
-    let _raised = (!options.links.polite).then(Raised::now);
-    let mut lab = options.lab.start(&mut options.load, &mut options.links)?;
-    let region = match &options.links.gateway_region {
-        Some(path) => Some(Ledger::open(path)?),
-        None => None,
-    };
-    let ledger = lab.as_ref().map(Lab::ledger).or(region.as_ref());
     let longest = options.sizes.iter().max_by_key(|size| size.all());
     let longest = longest.cloned().unwrap_or_else(|| Sizes::one(64));
-    let mut tester = Tester::open(&options.load, &options.links, &longest)?;
+    let Options {
+        load, links, lab, ..
+    } = &mut options;
+    let mut session = Session::open(load, links, lab, &longest)?;
+    let (tester, ledger) = session.parts();
     let open_rate = options.load.open_rate;
     tester.work("search", move |ends, progress| {
         ends.prepare(open_rate, progress)
     })?;
     for size in &options.sizes {
-        options.one_size(size, &mut tester, ledger)?;
+        options.one_size(size, tester, ledger)?;
     }
     tester.work("search", move |ends, progress| {
         ends.finish(open_rate, progress);
         Ok(())
     })?;
-    lab.as_mut().map_or(Ok(()), Lab::check)
+    session.check()
 }
 
 /// Trials with frames of one size.
@@ -124,7 +134,7 @@ struct Hunt<'a> {
     tester: &'a mut Tester,
     options: &'a Options,
     size: &'a Sizes,
-    trials: Vec<(f64, f64)>,
+    trials: Vec<Tried>,
 }
 
 impl Options {
@@ -139,6 +149,9 @@ impl Options {
         }
         if !(1..=100).contains(&self.tries) {
             return fail(format!("--tries {}: must be 1 to 100", self.tries));
+        }
+        if !(1..=100).contains(&self.confirm) {
+            return fail(format!("--confirm {}: must be 1 to 100", self.confirm));
         }
         if self.most.is_some_and(|most| !(1.0..=1e9).contains(&most)) {
             return fail("--most: must be 1 to 1000000000".to_owned());
@@ -191,6 +204,9 @@ impl Options {
             size: size.to_string(),
             throughput: throughput.round(),
             throughput_at_0_1_percent: nearly.max(throughput).round(),
+            confirmed: self.confirm,
+            held_once: held_once(&trials, 0.0),
+            held_once_at_0_1_percent: held_once(&trials, NEARLY),
             at_full_speed: at_full_speed.round(),
             limit: limit(&full),
             trial: self.trial,
@@ -207,15 +223,19 @@ impl Options {
             println!("{}", line.map_err(|error| Error::Run(error.to_string()))?);
         } else {
             println!(
-                "{} bytes: {:.0} frames a second without loss, {:.0} with 0.1 %, {:.0} arrive at full \
-                 speed; limited by the {} ({} trials of {} s)\n",
+                "{} bytes: {:.0} frames a second without loss, {:.0} with 0.1 %, {} times in a row ({:.0} and {:.0} \
+                 in any one trial); {:.0} arrive at full speed; limited by the {} ({} trials of {} s, steal {} %)\n",
                 found.size,
                 found.throughput,
                 found.throughput_at_0_1_percent,
+                found.confirmed,
+                found.held_once,
+                found.held_once_at_0_1_percent,
                 found.at_full_speed,
                 found.limit,
                 found.trials.len(),
-                found.trial
+                found.trial,
+                found.load.steal_percent
             );
         }
         Ok(())
@@ -247,8 +267,8 @@ impl Hunt<'_> {
         Ok(holds)
     }
 
-    /// The record of a rate that was found, if it holds once more; else of one below it that does, by
-    /// steps that double: what was found while the machine was at its best is not taken for a throughput.
+    /// The record of a rate that was found, if it holds so often in a row as is asked for; else of one below it that
+    /// does, by steps that double: what was found while the machine was at its best is not taken for a throughput.
     /// Nothing if none holds.
     fn again(
         &mut self,
@@ -258,9 +278,15 @@ impl Hunt<'_> {
     ) -> Result<Option<TrafficRecord>, Error> {
         let (mut rate, mut step) = (rate, self.options.resolution / 100.0);
         while rate >= 1.0 {
-            let (lost, record) = self.measure(rate, ledger)?;
-            if lost <= loss {
-                return Ok(Some(record));
+            let mut all_held = true;
+            for _ in 1..self.options.confirm {
+                all_held = all_held && self.trial(Some(rate), Duration::ZERO)?.loss() <= loss;
+            }
+            if all_held {
+                let (lost, record) = self.measure(rate, ledger)?;
+                if lost <= loss {
+                    return Ok(Some(record));
+                }
             }
             rate *= 1.0 - step;
             step = (step * 2.0).min(0.5);
@@ -314,14 +340,22 @@ impl Hunt<'_> {
             Some(rate) => format!("search {} bytes at {rate:.0}/s", self.size),
             None => format!("search {} bytes at full speed", self.size),
         };
+        let load = LoadSince::now();
         let trial = self.tester.work(&label, move |ends, progress| {
             ends.run(new_run(), &plan, progress)
         })?;
         if let Some(rate) = rate {
-            self.trials.push((rate.round(), trial.loss()));
+            let tried = (rate.round(), trial.loss(), load.load().steal_percent);
+            self.trials.push(tried);
         }
         Ok(trial)
     }
+}
+
+/// The highest rate that lost no more than `loss` in some trial.
+fn held_once(trials: &[Tried], loss: f64) -> f64 {
+    let held = trials.iter().filter(|(_, lost, _)| *lost <= loss);
+    held.map(|(rate, ..)| *rate).fold(0.0, f64::max)
 }
 
 /// Who set the rate of a run at full speed.
@@ -342,4 +376,23 @@ fn rate_of(trial: &Trial) -> f64 {
         trial.received.map_or(0, |received| received.distinct)
     };
     received as f64 / (trial.time.max(1) as f64 / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_all_trials_is_known_for_each_loss() {
+        let trials = [
+            (4.0, 0.5, 0.0),
+            (3.0, 0.001, 1.0),
+            (1.0, 0.0, 0.0),
+            (2.0, 0.0, 9.0),
+            (2.0, 0.1, 0.0),
+        ];
+        assert_eq!(held_once(&trials, 0.0), 2.0);
+        assert_eq!(held_once(&trials, NEARLY), 3.0);
+        assert_eq!(held_once(&trials[..1], 0.0), 0.0);
+    }
 }

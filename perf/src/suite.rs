@@ -3,15 +3,13 @@
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::Error;
+use crate::child;
 use crate::figures::{self, Figure};
 use crate::host::Host;
 use crate::report;
@@ -38,7 +36,7 @@ pub struct Options {
 
 /// What is measured besides the figures, by other verbs: id, title, arguments, seconds that it may take. The
 /// first takes what it takes: it would leave things behind if it was stopped.
-const OTHERS: [(&str, &str, &str, u64); 5] = [
+const OTHERS: [(&str, &str, &str, u64); 6] = [
     (
         "kernel",
         "the kernel as kube-proxy programs it, and the gateway between the same veths",
@@ -50,6 +48,12 @@ const OTHERS: [(&str, &str, &str, u64); 5] = [
         "from a cluster's objects to a worker's snapshot",
         "controlplane --json",
         240,
+    ),
+    (
+        "capsule",
+        "the crate capsule, in turns with the gateway",
+        "capsule --json",
+        180,
     ),
     (
         "traffic-1m",
@@ -126,7 +130,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     }
     for (id, title, arguments, seconds) in others {
         keep(id, title, &|| {
-            child(arguments, Duration::from_secs(seconds))
+            child::own_records(arguments, Duration::from_secs(seconds))
         })?;
     }
     if measured == 0 {
@@ -158,7 +162,7 @@ fn measure(options: &Options, figure: &Figure) -> Result<Vec<Value>, Error> {
             options.repeat, options.seconds
         );
         let arguments = format!("{repeats} {pages} {}", figure.arguments);
-        match child(&arguments, Duration::MAX) {
+        match child::own_records(&arguments, Duration::MAX) {
             Ok(mut records) => {
                 for record in records.iter_mut().filter_map(Value::as_object_mut) {
                     record.insert("figure".to_owned(), figure.id.into());
@@ -172,54 +176,6 @@ fn measure(options: &Options, figure: &Figure) -> Result<Vec<Value>, Error> {
         }
     }
     Err(refusal.unwrap_or_else(|| Error::Run("nothing was tried".to_owned())))
-}
-
-/// Runs this program with these arguments and reads the records that it prints.
-fn child(arguments: &str, patience: Duration) -> Result<Vec<Value>, Error> {
-    let fail = |error: std::io::Error| Error::Run(error.to_string());
-    let program = std::env::current_exe().map_err(fail)?;
-    let (output, errors) = (
-        tempfile::NamedTempFile::new(),
-        tempfile::NamedTempFile::new(),
-    );
-    let (output, errors) = (output.map_err(fail)?, errors.map_err(fail)?);
-    let mut child = Command::new(program)
-        .args(arguments.split_whitespace())
-        .stdin(Stdio::null())
-        .stdout(output.reopen().map_err(fail)?)
-        .stderr(errors.reopen().map_err(fail)?)
-        .spawn()
-        .map_err(fail)?;
-    let start = Instant::now();
-    let mut is_late = false;
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(fail)? {
-            break status;
-        }
-        if !is_late && start.elapsed() > patience {
-            is_late = true;
-            // It takes down what it has set up, and ends.
-            let pid = Pid::from_raw(child.id().cast_signed());
-            let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
-    if is_late {
-        let seconds = patience.as_secs();
-        return Err(Error::Run(format!("it took more than {seconds} seconds")));
-    }
-    let text = fs::read_to_string(errors.path()).map_err(fail)?;
-    for line in text.lines().filter(|line| line.contains("SKIPPED")) {
-        eprintln!("{line}");
-    }
-    if !status.success() {
-        let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        return Err(Error::Run(last.unwrap_or("no reason given").to_owned()));
-    }
-    let text = fs::read_to_string(output.path()).map_err(fail)?;
-    text.lines()
-        .map(|line| serde_json::from_str(line).map_err(|error| Error::Run(error.to_string())))
-        .collect()
 }
 
 /// Date and commit.

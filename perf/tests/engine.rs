@@ -119,3 +119,88 @@ fn the_gate_passes_what_is_recorded_and_refuses_what_is_above() {
         "{errors}"
     );
 }
+
+/// The names that programs which read these lines rely on.
+#[test]
+fn a_line_of_json_has_the_names_that_others_rely_on() {
+    for family in [4, 6] {
+        let record = record(&format!("--family {family} --flows 64 --floors"));
+        assert_eq!(record["scenario"], "established");
+        assert_eq!(record["workers"], 1);
+        assert!(record["family"].is_u64() && record["flows"].is_u64());
+        assert!(record["ns_per_packet"].is_f64());
+        let floors = record["floors"].as_object().unwrap();
+        for floor in ["rx_tx", "nat", "staged_nat", "random_read"] {
+            assert!(floors[floor].as_f64().unwrap() > 0.0, "{floor}");
+        }
+        let latency = &record["rx_to_tx"];
+        assert!(latency["p99_9"].as_u64() >= latency["p50"].as_u64());
+        assert!(latency["p50"].as_u64().unwrap() > 0);
+    }
+}
+
+#[test]
+fn every_verb_shows_examples() {
+    for verb in [
+        "engine",
+        "kernel",
+        "capsule",
+        "figures",
+        "compare",
+        "report",
+        "import-pktgen",
+        "gen",
+        "sink",
+        "search",
+    ] {
+        let output = perf(&format!("{verb} --help"));
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            text.contains(&format!("Examples:\n  perf {verb}")) || verb == "capsule",
+            "{text}"
+        );
+        assert!(text.contains("Examples:"), "{verb}");
+    }
+}
+
+/// As root, and where the machine has two free huge pages; elsewhere there is nothing to give back.
+#[test]
+fn ended_by_a_signal_it_takes_its_huge_pages_down() {
+    let directory = tempfile::tempdir().unwrap();
+    let mounts = || {
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
+        mounts.contains(directory.path().to_str().unwrap())
+    };
+    let mut child = Command::new(env!("CARGO_BIN_EXE_perf"))
+        .args("engine --link memory --flows 100 --huge-pages auto --table-pages huge".split(' '))
+        .args(["--seconds", "60", "--json"])
+        .env("TMPDIR", directory.path())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    while !mounts() {
+        if child.try_wait().unwrap().is_some() {
+            let errors = child.wait_with_output().unwrap().stderr;
+            eprintln!("skipped: {}", String::from_utf8_lossy(&errors));
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let status = child.wait().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert_eq!(
+        signal,
+        Some(15),
+        "it ends as if it had not looked: {status}"
+    );
+    assert!(!mounts(), "the hugetlbfs is still mounted");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}

@@ -36,6 +36,7 @@ use crate::floors::testpmd;
 use crate::host::{Host, LoadSince};
 use crate::pages::{HugePages, Reserved, TableMemory, TablePages, ensure_transparent, table_pages};
 use crate::priority::Raised;
+use crate::record::traffic::Latency;
 use crate::record::{Fates, Record};
 use crate::stats::Summary;
 
@@ -74,8 +75,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
 fn time(plan: &Plan) -> Result<Record, Error> {
     let reserved = match plan.huge_pages {
         HugePages::Count(0) => None,
-        HugePages::Count(count) => Some(Reserved::new(count)?),
-        HugePages::Auto => Some(Reserved::new(huge_pages(plan))?),
+        HugePages::Count(count) => Some(Reserved::until_signal(count)?),
+        HugePages::Auto => Some(Reserved::until_signal(huge_pages(plan))?),
     };
     let _priority = Raised::now();
     let directory = reserved
@@ -210,6 +211,7 @@ fn record(plan: &Plan, measured: Measured, since: LoadSince, huge: bool) -> Reco
             .map(|(name, summary)| (name.clone(), summary.median))
             .collect(),
         floor_repeats,
+        rx_to_tx: Latency::of(&measured.rx_to_tx),
         fates: measured.fates,
         services: plan.services,
         endpoints: plan.endpoints,
@@ -244,6 +246,7 @@ impl Measured {
             repeats: Vec::new(),
             floors: Vec::new(),
             instructions: None,
+            rx_to_tx: Latency::histogram(),
             fates: Fates::default(),
         }
     }

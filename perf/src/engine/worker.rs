@@ -1,10 +1,11 @@
 //! One worker in a scenario: prepares frames, has them timed, checks what became of them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::counters::Total;
 use engine::{Now, Pipeline, Reason, Shared};
+use hdrhistogram::Histogram;
 use packet::tcp::{ACK, SYN};
 use packet::{Buffer, Burst, Link, Pool};
 
@@ -150,6 +151,25 @@ where
     ///
     /// [`Error::Run`] if frames did not end as the scenario says they do.
     pub fn run(&mut self) -> Result<(f64, Fates), Error> {
+        self.timed::<false>(&mut Vec::new())
+    }
+
+    /// [`Worker::run`], with a look at the clock around each burst: from having received it until its last frame is
+    /// handed to the device, in nanoseconds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Worker::run`].
+    pub fn run_each(&mut self, each: &mut Histogram<u64>) -> Result<(f64, Fates), Error> {
+        let mut nanos = Vec::with_capacity(self.bursts.len());
+        let result = self.timed::<true>(&mut nanos)?;
+        nanos
+            .into_iter()
+            .for_each(|nanos| each.saturating_record(nanos));
+        Ok(result)
+    }
+
+    fn timed<const EACH: bool>(&mut self, each: &mut Vec<u64>) -> Result<(f64, Fates), Error> {
         let before = self.fates();
         let count = self.plan.mbufs as u64;
         let now = Now {
@@ -168,11 +188,15 @@ where
                 } else {
                     OUTSIDE
                 };
+                let start = EACH.then(Instant::now);
                 process_burst(pipeline, now, input, burst, pool);
                 if number % UPKEEP_EVERY == 0 {
                     pipeline.upkeep(now, UPKEEP_BUCKETS, pool);
                 }
                 flush(pipeline, done);
+                if let Some(start) = start {
+                    each.push(start.elapsed().as_nanos() as u64);
+                }
             },
         );
         if !self.plan.still {

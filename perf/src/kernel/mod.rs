@@ -353,6 +353,7 @@ impl Lane<'_> {
                 .map(|(name, floor)| (name.clone(), floor.median))
                 .collect(),
             floor_repeats: floors,
+            rx_to_tx: None,
             fates,
             services: self.services,
             endpoints: ENDPOINTS,

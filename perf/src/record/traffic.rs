@@ -1,7 +1,7 @@
 //! What `perf gen`, `perf sink` and `perf search` print.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::host::{Host, Load};
 use crate::lab::ledger::GatewayCounts;
@@ -158,7 +158,7 @@ impl Balance {
 }
 
 /// A distribution of times, in nanoseconds, exact to a thousandth.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// How many.
     pub count: u64,
@@ -187,7 +187,20 @@ pub struct Latency {
 /// Steps of the curve in each half of what remains.
 const STEPS: u32 = 5;
 
+/// Longest time that is told from longer ones: 100 s in nanoseconds.
+const LONGEST: u64 = 100_000_000_000;
+
 impl Latency {
+    /// An empty distribution of nanoseconds, of the precision that all have.
+    ///
+    /// # Panics
+    ///
+    /// Never: the bounds are constants that fit.
+    #[must_use]
+    pub fn histogram() -> Histogram<u64> {
+        Histogram::new_with_bounds(1, LONGEST, 3).expect("1 to 100 s with three digits fit")
+    }
+
     /// Nothing if nothing was counted.
     #[must_use]
     pub fn of(histogram: &Histogram<u64>) -> Option<Self> {
@@ -310,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_distribution_keeps_its_tail() {
-        let mut histogram = Histogram::new_with_bounds(1, 100_000_000_000, 3).unwrap();
+        let mut histogram = Latency::histogram();
         for value in 1..=10_000 {
             histogram.record(value * 1000).unwrap();
         }

@@ -11,6 +11,7 @@ pub(super) fn page(set: &Set, history: &Set) -> Result<Page, Error> {
     sections.extend(tables::machine(set));
     sections.extend(tables::table_of_figures(set));
     sections.extend(tables::peers(set));
+    sections.extend(tables::beside_capsule(set));
     sections.extend(drawings::throughput(set)?);
     sections.extend(drawings::ratios(set)?);
     if !set.curves.is_empty() {
@@ -68,6 +69,8 @@ mod tests {
             ("engine", "established-v4-1m", 1_000_000, 30.5),
             ("engine", "established-v6-65k", 65_536, 40.0),
             ("kernel, nftables", "", 65_536, 1500.0),
+            ("capsule, combinators", "", 1, 34.0),
+            ("engine beside capsule", "", 1000, 17.0),
         ]);
         let page = page(&set, &Set::default()).unwrap();
         let rows_of = rows(&page, "Figures");
@@ -89,6 +92,13 @@ mod tests {
         }
         let peers = rows(&page, "The kernel, and the whole gateway beside it");
         assert!(peers[0][0].starts_with("kernel, nftables: established"));
+        assert_eq!(peers.len(), 1, "capsule has a table of its own");
+        let capsule = rows(&page, "The crate capsule");
+        assert_eq!(
+            (capsule[0][0].as_str(), capsule[0][6].as_str()),
+            ("capsule, combinators", "5.7")
+        );
+        assert_eq!(capsule[1][0], "engine beside capsule");
         let Some(Section {
             body: Body::Plot(svg),
             ..

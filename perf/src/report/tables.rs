@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::section::Section;
+use crate::capsule;
 use crate::figures::{self, Figure};
 use crate::record::Record;
 use crate::set::{Set, What, count};
@@ -82,6 +83,10 @@ pub(super) fn table_of_figures(set: &Set) -> Option<Section> {
                 format!("{:.1}", record.ns_per_packet / floor)
             })
         }));
+        let latency = record.rx_to_tx.as_ref();
+        row.push(latency.map_or_else(String::new, |latency| {
+            format!("{:.1}", latency.p99_9 as f64 / 1000.0)
+        }));
         Some(row)
     };
     let rows: Vec<_> = figures::all().into_iter().filter_map(row).collect();
@@ -94,7 +99,10 @@ pub(super) fn table_of_figures(set: &Set) -> Option<Section> {
     ];
     let columns = COLUMNS.map(|floor| format!("× {floor}"));
     head.extend(columns.iter().map(String::as_str));
-    (!rows.is_empty()).then(|| Section::table("Figures", "", &head, rows))
+    head.push("rx to tx, 99.9 %, µs");
+    let text = "Rx to tx: what the gateway adds to a burst at full load, from having received it until its last frame is \
+                handed to the device.";
+    (!rows.is_empty()).then(|| Section::table("Figures", text, &head, rows))
 }
 
 /// Everybody else, and the gateway as a whole.
@@ -102,7 +110,7 @@ pub(super) fn peers(set: &Set) -> Option<Section> {
     let rows: Vec<_> = set
         .by_what()
         .into_iter()
-        .filter(|(what, _)| what.subject != "engine")
+        .filter(|(what, _)| what.subject != "engine" && !is_of_capsule(what))
         .map(|(what, records)| {
             let last = records[records.len() - 1];
             vec![
@@ -129,6 +137,53 @@ pub(super) fn peers(set: &Set) -> Option<Section> {
             rows,
         )
     })
+}
+
+fn is_of_capsule(what: &What) -> bool {
+    what.subject == capsule::BESIDE || what.subject.starts_with(capsule::CAPSULE)
+}
+
+/// The crate capsule, and the gateway measured in turns with it.
+pub(super) fn beside_capsule(set: &Set) -> Option<Section> {
+    let rows: Vec<_> = set
+        .by_what()
+        .into_iter()
+        .filter(|(what, _)| is_of_capsule(what))
+        .map(|(what, records)| {
+            let last = records[records.len() - 1];
+            let Summary { min, max, .. } = last.repeats;
+            let floor = |name: &str| {
+                let floor = last.floors.get(name);
+                floor.map_or_else(String::new, |floor| {
+                    format!("{:.1}", last.ns_per_packet / floor)
+                })
+            };
+            let bursts = what.burst.to_string();
+            vec![
+                what.subject,
+                what.frame_size.to_string(),
+                bursts,
+                format!("{:.1}", last.ns_per_packet),
+                format!("{min:.1}–{max:.1}"),
+                floor("rx_tx"),
+                floor("nat"),
+                floor("testpmd_5tswap"),
+            ]
+        })
+        .collect();
+    let head = [
+        "who",
+        "bytes",
+        "burst",
+        "ns a packet",
+        "least–most",
+        "× rx_tx",
+        "× nat",
+        "× testpmd_5tswap",
+    ];
+    let text = "capsule rewrites by one fixed translation, without a table: “combinators” is the way of its examples, \
+                “custom” a loop over its buffers, “raw” the same over DPDK's. The gateway does all that it does.";
+    (!rows.is_empty()).then(|| Section::table("The crate capsule", text, &head, rows))
 }
 
 /// Per cent of the frames that did not arrive.
