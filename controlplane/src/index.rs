@@ -6,7 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
-use crate::model::{ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceObject, SliceObject};
+use crate::model::{
+    ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceCidrObject, ServiceObject,
+    SliceObject,
+};
 
 /// The objects of the cluster by name, slices also by service.
 #[derive(Debug, Default)]
@@ -14,6 +17,7 @@ pub struct Index {
     services: BTreeMap<ObjectName, ServiceObject>,
     slices: BTreeMap<ObjectName, SliceObject>,
     nodes: BTreeMap<ObjectName, NodeObject>,
+    service_cidrs: BTreeMap<ObjectName, ServiceCidrObject>,
     slices_of: BTreeMap<ObjectName, BTreeSet<ObjectName>>,
     dirty: Dirty,
     triggers: Vec<SystemTime>,
@@ -29,13 +33,15 @@ pub struct Dirty {
     pub services: BTreeSet<ObjectName>,
     /// Whether any node changed.
     pub nodes: bool,
+    /// Whether any network of services changed.
+    pub service_cidrs: bool,
 }
 
 impl Dirty {
     /// Whether nothing has changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.services.is_empty() && !self.nodes
+        self.services.is_empty() && !self.nodes && !self.service_cidrs
     }
 }
 
@@ -57,6 +63,12 @@ impl Index {
                     self.dirty.nodes = true;
                 }
             }
+            ClusterObject::ServiceCidr(networks) => {
+                if self.service_cidrs.get(&networks.name) != Some(&networks) {
+                    self.service_cidrs.insert(networks.name.clone(), networks);
+                    self.dirty.service_cidrs = true;
+                }
+            }
         }
     }
 
@@ -74,6 +86,9 @@ impl Index {
                 }
             }
             ObjectKind::Node => self.dirty.nodes |= self.nodes.remove(name).is_some(),
+            ObjectKind::ServiceCidr => {
+                self.dirty.service_cidrs |= self.service_cidrs.remove(name).is_some();
+            }
         }
     }
 
@@ -129,6 +144,11 @@ impl Index {
         self.nodes.values()
     }
 
+    /// Every ServiceCIDR, in the order of their names.
+    pub fn service_cidrs(&self) -> impl Iterator<Item = &ServiceCidrObject> {
+        self.service_cidrs.values()
+    }
+
     /// Number of objects of a kind.
     #[must_use]
     pub fn count(&self, kind: ObjectKind) -> usize {
@@ -136,6 +156,7 @@ impl Index {
             ObjectKind::Service => self.services.len(),
             ObjectKind::Slice => self.slices.len(),
             ObjectKind::Node => self.nodes.len(),
+            ObjectKind::ServiceCidr => self.service_cidrs.len(),
         }
     }
 
@@ -207,6 +228,7 @@ impl Index {
             ObjectKind::Service => self.services.keys().cloned().collect(),
             ObjectKind::Slice => self.slices.keys().cloned().collect(),
             ObjectKind::Node => self.nodes.keys().cloned().collect(),
+            ObjectKind::ServiceCidr => self.service_cidrs.keys().cloned().collect(),
         }
     }
 }

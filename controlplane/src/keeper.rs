@@ -34,6 +34,8 @@ pub struct Keeper<C: Connector> {
     last_refresh: Option<Instant>,
     /// Trigger times of changes: not yet sent, and under way.
     triggers: (Vec<SystemTime>, Vec<SystemTime>),
+    /// Whether the update under way is the whole state.
+    full: bool,
     said: HashSet<Warning>,
     detached: Option<String>,
     health: Health,
@@ -62,6 +64,7 @@ impl<C: Connector> Keeper<C> {
             listed: BTreeSet::new(),
             last_refresh: None,
             triggers: Default::default(),
+            full: false,
             said: HashSet::new(),
             detached: None,
             health,
@@ -104,7 +107,8 @@ impl<C: Connector> Keeper<C> {
     /// Does what can be done at `now`. Returns when to come back at the latest, and, once in the
     /// life of the process, that the first state is installed.
     pub fn turn(&mut self, now: Instant) -> (Duration, Option<Synced>) {
-        let synced = self.listed.len() == ObjectKind::ALL.len();
+        let listed = |kind: &ObjectKind| !kind.is_needed() || self.listed.contains(kind);
+        let synced = ObjectKind::ALL.iter().all(listed);
         let mut wait = IDLE_REFRESH;
         let mut first = None;
         if synced {
@@ -147,6 +151,7 @@ impl<C: Connector> Keeper<C> {
                 None => facts.checks.remove(&name),
             };
         }
+        facts.unproxied = self.desired.unproxied();
         facts.node_leaving = own.is_some_and(|node| node.leaving);
     }
 
@@ -171,6 +176,7 @@ impl<C: Connector> Keeper<C> {
             } => {
                 self.metrics.generation_wanted.set(generation.cast_signed());
                 self.triggers.1.append(&mut self.triggers.0);
+                self.full = full;
                 tracing::debug!(generation, full, changes, "update begun");
             }
             Event::Committed {
@@ -199,8 +205,7 @@ impl<C: Connector> Keeper<C> {
     }
 
     fn committed(&mut self, generation: u64, latency: Duration) -> Option<Synced> {
-        self.metrics.commits.inc();
-        self.metrics.commit_seconds.observe(latency.as_secs_f64());
+        self.metrics.committed(latency, self.full);
         self.metrics
             .generation_installed
             .set(generation.cast_signed());

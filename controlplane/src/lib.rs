@@ -6,6 +6,7 @@
 //! process                  wires the rest on tokio
 //! keeper                   the main loop's state: sources in, updates out
 //! source  publish  health  the cluster, the region, HTTP
+//! recorder                 Events
 //! diff  metrics            changes → messages; counters
 //! policy                   model → objects of the region (pure)
 //! index  convert           the cluster's objects by name; Kubernetes JSON → model (lenient)
@@ -22,6 +23,7 @@ pub mod model;
 pub mod policy;
 pub mod process;
 pub mod publish;
+pub mod recorder;
 pub mod source;
 pub mod time;
 pub mod warning;

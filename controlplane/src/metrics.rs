@@ -25,8 +25,7 @@ type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Arc<Mutex<Registry>>,
-    /// Updates that the data plane has confirmed.
-    pub commits: Counter,
+    commits: Counter,
     /// Updates that it has refused.
     pub refused: Counter,
     /// Replays that it has asked for.
@@ -43,8 +42,9 @@ pub struct Metrics {
     pub generation_installed: Gauge,
     /// 1 while the region is attached.
     pub attached: Gauge,
-    /// From an update's first record to its confirmation.
-    pub commit_seconds: Histogram,
+    commit_seconds: Histogram,
+    full_seconds: Histogram,
+    partial_seconds: Histogram,
     /// From the change in the cluster to its confirmation.
     pub programming_seconds: Histogram,
     service_changes: Counter,
@@ -59,7 +59,8 @@ pub struct Metrics {
     no_local: Family<Labels, Gauge>,
     proxy_health: [Family<Labels, Counter>; 2],
     source_age: Family<Labels, FloatGauge>,
-    contacts: Arc<Mutex<[Option<Instant>; 3]>>,
+    events: Family<Labels, Counter>,
+    contacts: Arc<Mutex<[Option<Instant>; ObjectKind::ALL.len()]>>,
 }
 
 impl Default for Metrics {
@@ -72,6 +73,7 @@ impl Metrics {
     /// All metrics at zero.
     #[must_use]
     pub fn new() -> Self {
+        let update_seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
         let metrics = Self {
             registry: Arc::default(),
             commits: Counter::default(),
@@ -83,7 +85,9 @@ impl Metrics {
             generation_wanted: Gauge::default(),
             generation_installed: Gauge::default(),
             attached: Gauge::default(),
-            commit_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            commit_seconds: update_seconds(),
+            full_seconds: update_seconds(),
+            partial_seconds: update_seconds(),
             programming_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
@@ -97,6 +101,7 @@ impl Metrics {
             no_local: Family::default(),
             proxy_health: Default::default(),
             source_age: Family::default(),
+            events: Family::default(),
             contacts: Arc::default(),
         };
         {
@@ -180,6 +185,11 @@ impl Metrics {
             "Time since the source was last heard of, by kind",
             self.source_age.clone(),
         );
+        registry.register(
+            "events",
+            "What was to be told in Kubernetes Events, by what became of it",
+            self.events.clone(),
+        );
         let help = "From an update's first record to its confirmation";
         registry.register("commit_seconds", help, self.commit_seconds.clone());
     }
@@ -197,6 +207,16 @@ impl Metrics {
             healthz.clone(),
         );
         registry.register("proxy_livez", "Answers to /livez, by status", livez.clone());
+        registry.register(
+            "sync_full_proxy_rules_duration_seconds",
+            "The same of updates that are the whole state",
+            self.full_seconds.clone(),
+        );
+        registry.register(
+            "sync_partial_proxy_rules_duration_seconds",
+            "The same of updates that are differences",
+            self.partial_seconds.clone(),
+        );
         let rules = registry.sub_registry_with_prefix("sync_proxy_rules");
         let help = "From an update's first record to its confirmation";
         rules.register("duration_seconds", help, self.commit_seconds.clone());
@@ -243,11 +263,25 @@ impl Metrics {
         let (counter, pending) = match kind {
             ObjectKind::Service => (&self.service_changes, &self.service_pending),
             ObjectKind::Slice => (&self.endpoint_changes, &self.endpoint_pending),
-            ObjectKind::Node => return,
+            ObjectKind::Node | ObjectKind::ServiceCidr => return,
         };
         counter.inc_by(number);
         pending.inc_by(number.cast_signed());
         self.last_queued.set(unix_now());
+    }
+
+    /// Notes that the data plane has confirmed an update, the whole state or a difference, and how long
+    /// after its first record.
+    pub fn committed(&self, latency: Duration, full: bool) {
+        self.commits.inc();
+        let seconds = latency.as_secs_f64();
+        self.commit_seconds.observe(seconds);
+        let of_kind = if full {
+            &self.full_seconds
+        } else {
+            &self.partial_seconds
+        };
+        of_kind.observe(seconds);
     }
 
     /// Notes that everything wanted is installed.
@@ -293,6 +327,12 @@ impl Metrics {
         let [healthz, livez] = &self.proxy_health;
         let family = if path == "healthz" { healthz } else { livez };
         family.get_or_create(&[("code", code.into())]).inc();
+    }
+
+    /// Counts what became of something that was to be told in an Event.
+    pub fn count_event(&self, result: &'static str) {
+        let labels = [("result", result.into())];
+        self.events.get_or_create(&labels).inc();
     }
 
     /// The text of all metrics.

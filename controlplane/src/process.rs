@@ -2,8 +2,9 @@
 
 use std::io::Write;
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
+use kube::Client;
 use settings::{Gateway, Mode, Settings, Source};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,7 +13,9 @@ use tokio::sync::mpsc::{Receiver, channel};
 use crate::health::{Health, node_ports, serve};
 use crate::keeper::{Keeper, Synced};
 use crate::metrics::Metrics;
+use crate::model::{ObjectKind, ObjectName};
 use crate::publish::{Connector, RegionConnector};
+use crate::recorder::{Occurrence, Recorder, Regarding};
 use crate::source::{Events, SourceEvent, kubernetes, manifests};
 
 /// Events of the source that may wait for the main loop.
@@ -39,9 +42,11 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
     let (health, metrics) = (Health::new(), Metrics::new());
-    listen(&settings, &health, &metrics).await?;
+    let client = client(&settings).await?;
+    let recorder = recorder(&settings.gateway, client.clone(), &metrics);
+    listen(&settings, &health, &metrics, recorder).await?;
     let (sender, events) = channel(EVENTS);
-    start_source(&settings, sender).await?;
+    start_source(&settings, client, sender)?;
     let connector = RegionConnector::new(&settings.region.path);
     let keeper = Keeper::new(settings.gateway, connector, health, metrics);
     tokio::select! {
@@ -102,20 +107,53 @@ fn announce(synced: Synced) -> std::io::Result<()> {
     out.flush()
 }
 
-async fn start_source(settings: &Settings, events: Events) -> Result<(), Failure> {
+/// A client of the API server, if that is the source.
+async fn client(settings: &Settings) -> Result<Option<Client>, Failure> {
     match &settings.source {
-        Source::Manifests { path } => manifests::spawn(path, events)
-            .map_err(|error| Failure::Configuration(format!("source.path: {error}"))),
-        Source::Kubernetes { kubeconfig } => {
-            let proxy_name = settings.gateway.service_proxy_name.as_deref();
-            kubernetes::spawn(kubeconfig.as_deref(), proxy_name, events)
-                .await
-                .map_err(|error| Failure::Configuration(error.to_string()))
-        }
+        Source::Manifests { .. } => Ok(None),
+        Source::Kubernetes { kubeconfig } => kubernetes::connect(kubeconfig.as_deref())
+            .await
+            .map(Some)
+            .map_err(|error| Failure::Configuration(error.to_string())),
     }
 }
 
-async fn listen(settings: &Settings, health: &Health, metrics: &Metrics) -> Result<(), Failure> {
+/// Events are written in the name of the node, or of the host.
+fn recorder(gateway: &Gateway, client: Option<Client>, metrics: &Metrics) -> Recorder {
+    let Some(client) = client else {
+        return Recorder::silent(metrics.clone());
+    };
+    let host = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let instance = gateway.node_name.clone().or_else(host);
+    let instance = instance.as_deref().map_or("portgate", str::trim);
+    Recorder::spawn(client, instance.to_owned(), metrics.clone())
+}
+
+fn start_source(
+    settings: &Settings,
+    client: Option<Client>,
+    events: Events,
+) -> Result<(), Failure> {
+    match (&settings.source, client) {
+        (Source::Manifests { path }, _) => manifests::spawn(path, events)
+            .map_err(|error| Failure::Configuration(format!("source.path: {error}"))),
+        (Source::Kubernetes { .. }, Some(client)) => {
+            let proxy_name = settings.gateway.service_proxy_name.as_deref();
+            kubernetes::spawn(client, proxy_name, events);
+            Ok(())
+        }
+        (Source::Kubernetes { .. }, None) => Err(Failure::Runtime(
+            "there is no client of the API server".into(),
+        )),
+    }
+}
+
+async fn listen(
+    settings: &Settings,
+    health: &Health,
+    metrics: &Metrics,
+    recorder: Recorder,
+) -> Result<(), Failure> {
     let address = settings.metrics.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::Runtime(format!(
@@ -127,22 +165,59 @@ async fn listen(settings: &Settings, health: &Health, metrics: &Metrics) -> Resu
         serve::own(health.clone(), metrics.clone()),
     ));
     if settings.gateway.mode == Mode::Node {
-        match serve::listen_everywhere(serve::PROXY_HEALTH_PORT).await {
-            Ok(listener) => {
-                tokio::spawn(answer(
-                    listener,
-                    serve::proxy(health.clone(), metrics.clone()),
-                ));
-            }
-            // kube-proxy itself may still run here; its answers will do.
-            Err(error) => tracing::warn!("port {}: {error}", serve::PROXY_HEALTH_PORT),
-        }
+        listen_as_proxy(&settings.gateway, health, metrics, &recorder).await;
     }
     tokio::spawn(node_ports::run(
         health.clone(),
         health_addresses(&settings.gateway),
+        recorder,
     ));
     Ok(())
+}
+
+/// What kube-proxy answers and tells of its node.
+async fn listen_as_proxy(
+    gateway: &Gateway,
+    health: &Health,
+    metrics: &Metrics,
+    recorder: &Recorder,
+) {
+    let tell = |is_warning, reason, note| {
+        if let Some(node) = &gateway.node_name {
+            recorder.record(Occurrence {
+                regarding: Regarding {
+                    kind: ObjectKind::Node.name(),
+                    name: ObjectName::new("", node),
+                    uid: Some(node.clone()),
+                },
+                is_warning,
+                reason,
+                action: "StartPortgate",
+                note,
+                at: SystemTime::now(),
+            });
+        }
+    };
+    tell(
+        false,
+        "Starting",
+        "the control plane of the gateway starts".into(),
+    );
+    let port = serve::PROXY_HEALTH_PORT;
+    match serve::listen_everywhere(port).await {
+        Ok(listener) => {
+            tokio::spawn(answer(
+                listener,
+                serve::proxy(health.clone(), metrics.clone()),
+            ));
+        }
+        // kube-proxy itself may still run here; its answers will do.
+        Err(error) => {
+            tracing::warn!("port {port}: {error}");
+            let note = format!("the gateway cannot listen on port {port}: {error}");
+            tell(true, "FailedToStartProxierHealthcheck", note);
+        }
+    }
 }
 
 async fn answer(listener: TcpListener, app: axum::Router) {
@@ -152,11 +227,32 @@ async fn answer(listener: TcpListener, app: axum::Router) {
 }
 
 /// Health checks of services are answered where NodePorts are served, if that is restricted.
-fn health_addresses(gateway: &Gateway) -> Vec<IpAddr> {
-    let Some(networks) = &gateway.nodeport_addresses else {
-        return Vec::new();
-    };
+fn health_addresses(gateway: &Gateway) -> Option<Vec<IpAddr>> {
+    let networks = gateway.nodeport_addresses.as_deref()?;
+    if networks.is_empty() {
+        return None;
+    }
     let own = gateway.addresses.iter().copied();
-    own.filter(|own| networks.iter().any(|network| network.contains(own)))
-        .collect()
+    let served = own.filter(|own| networks.iter().any(|network| network.contains(own)));
+    Some(served.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::health_addresses;
+    use crate::policy::fixtures::gateway_of;
+
+    #[test]
+    fn s06_health_checks_are_answered_at_own_addresses_that_serve_node_ports() {
+        let at = |networks: &str| {
+            let own = "addresses = [\"192.0.2.1\", \"203.0.113.10\", \"2001:db8::1\"]";
+            health_addresses(&gateway_of(&format!("{own}\n{networks}")))
+        };
+        assert_eq!(at(""), None, "everywhere");
+        let some = at("nodeport_addresses = [\"192.0.2.0/24\", \"2001:db8::/32\"]");
+        let expected = ["192.0.2.1", "2001:db8::1"].map(|own| own.parse().unwrap());
+        assert_eq!(some, Some(expected.to_vec()));
+        let none = at("nodeport_addresses = [\"198.51.100.0/24\"]");
+        assert_eq!(none, Some(Vec::new()), "nowhere");
+    }
 }

@@ -33,6 +33,18 @@ pub fn parse(text: &str) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(whole)?.checked_add(fraction)
 }
 
+/// The time in UTC, to the microsecond: Kubernetes' `MicroTime`. Times before 1970 count as 1970.
+#[must_use]
+pub fn format_micro(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = format(time);
+    format!(
+        "{}.{:06}Z",
+        seconds.trim_end_matches('Z'),
+        since.subsec_micros()
+    )
+}
+
 /// The time in UTC, to the second. Times before 1970 count as 1970.
 #[must_use]
 pub fn format(time: SystemTime) -> String {
@@ -96,6 +108,16 @@ mod tests {
         fn what_is_written_is_read_back(seconds in 0u64..250_000_000_000) {
             let time = UNIX_EPOCH + Duration::from_secs(seconds);
             prop_assert_eq!(parse(&format(time)), Some(time));
+        }
+
+        #[test]
+        fn microseconds_are_written_in_full(seconds in 0u64..4_000_000_000, micros in 0u32..1_000_000) {
+            let time = UNIX_EPOCH + Duration::new(seconds, micros * 1_000);
+            let text = format_micro(time);
+            let end = std::format!(".{micros:06}Z");
+            prop_assert!(text.ends_with(&end));
+            let seconds = format(time);
+            prop_assert_eq!(text.strip_suffix(&end), seconds.strip_suffix('Z'));
         }
 
         #[test]

@@ -122,8 +122,13 @@ impl Installed {
 
 /// Whether a service is meant by this name: `namespace/name`, or the name alone.
 pub(crate) fn is_named(service: &Service, wanted: &str) -> bool {
-    let name = service.name.split_once('/').map_or("", |(_, name)| name);
-    service.name == wanted || name == wanted
+    is_called(&service.name, wanted)
+}
+
+/// The same for a service of which `full`, `namespace/name`, is all that is known.
+pub(crate) fn is_called(full: &str, wanted: &str) -> bool {
+    let name = full.split_once('/').map_or("", |(_, name)| name);
+    full == wanted || name == wanted
 }
 
 fn failed(cause: impl fmt::Display) -> Failure {

@@ -1,9 +1,10 @@
 //! The operator's command: what was typed ([`args`]), and a module for each thing it can do.
 //!
 //! `services`, `flows`, `counters` and `links` read the region of a running gateway through a
-//! read-only mapping ([`observe`], [`installed`]); `explain` and `check` need no gateway.
+//! read-only mapping ([`observe`], [`installed`]), and `services` asks the control plane for what is not in
+//! there ([`unproxied`]); `explain` and `check` need no gateway.
 //!
-//! Who may call whom: the commands call `observe`, `installed`, `words` and `table`; these call none
+//! Who may call whom: the commands call `observe`, `installed`, `unproxied`, `words` and `table`; these call none
 //! of them. Everything may call `failure`.
 #![forbid(unsafe_code)]
 
@@ -20,6 +21,7 @@ mod manifests;
 mod observe;
 mod services;
 mod table;
+mod unproxied;
 mod version;
 mod words;
 

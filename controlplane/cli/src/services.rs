@@ -10,9 +10,10 @@ use settings::Settings;
 
 use crate::args::ServicesOptions;
 use crate::failure::Failure;
-use crate::installed::{Installed, is_named};
+use crate::installed::{Installed, is_called, is_named};
 use crate::observe::{self, AllCounters, numbers};
 use crate::table::Table;
+use crate::unproxied;
 use crate::words::{CLASSES, class_name, endpoint, kind_name, kind_title, or_dash, reason};
 
 /// Endpoints that a table shows before it only counts them.
@@ -43,6 +44,10 @@ pub(crate) fn run(
     }
     let frontends = view.installed.frontends();
     let of = |service: &Service| frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
+    let mut unproxied = unproxied::ask(settings);
+    if let (Some(found), Some(name)) = (&mut unproxied, &options.service) {
+        found.retain(|entry| is_called(entry["service"].as_str().unwrap_or_default(), name));
+    }
     if json {
         let digest = region.installed().map(|state| state.digest.to_string());
         let services = services
@@ -52,6 +57,7 @@ pub(crate) fn run(
             "generation": view.installed.generation,
             "digest": digest,
             "services": services.collect::<Vec<_>>(),
+            "unproxied": unproxied,
         });
         writeln!(out, "{shown}")?;
         return Ok(());
@@ -72,7 +78,8 @@ pub(crate) fn run(
     for service in services {
         view.rows(service, of(service), &mut table);
     }
-    Ok(table.flush(out)?)
+    table.flush(out)?;
+    Ok(unproxied::show(&unproxied.unwrap_or_default(), out)?)
 }
 
 struct View {

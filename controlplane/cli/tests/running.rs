@@ -4,6 +4,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 
@@ -99,6 +101,52 @@ fn services_are_listed_with_rules_endpoints_and_counters() {
         one.contains("kube-system/dns") && !one.contains("mynginx"),
         "{one}"
     );
+}
+
+#[test]
+fn services_that_are_not_proxied_are_listed_as_the_control_plane_knows_them() {
+    let running = busy();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let metrics = format!(
+        "\n[metrics]\nlisten = \"{}\"\n",
+        listener.local_addr().unwrap()
+    );
+    let mut config = fs::OpenOptions::new()
+        .append(true)
+        .open(&running.folder.config)
+        .unwrap();
+    config.write_all(metrics.as_bytes()).unwrap();
+    let answers = std::thread::spawn(move || {
+        for _ in 0..3 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).unwrap();
+            assert!(request[..length].starts_with(b"GET /unproxied HTTP/1.0\r\n"));
+            let body = r#"[{"service":"shop/db","type":"ExternalName","name":"db.example.org"},
+                           {"service":"shop/peers","type":"Headless"}]"#;
+            write!(stream, "HTTP/1.0 200 OK\r\n\r\n{body}").unwrap();
+        }
+    });
+    let table = running.said(&["services"]);
+    assert_eq!(
+        rows(&table, "shop/"),
+        [
+            "shop/db ExternalName db.example.org (an alias in DNS)",
+            "shop/peers Headless its pods (their addresses are in DNS)"
+        ]
+    );
+    let one = running.said(&["services", "--service", "peers"]);
+    assert!(
+        one.contains("shop/peers") && !one.contains("shop/db"),
+        "{one}"
+    );
+    let shown = running.json(&["services"]);
+    assert_eq!(shown["unproxied"][0]["name"], "db.example.org");
+    answers.join().unwrap();
+    // Nobody listens any more: what is installed is shown all the same.
+    let alone = running.said(&["services"]);
+    assert!(alone.contains("default/mynginx") && !alone.contains("NOT PROXIED"));
+    assert_eq!(running.json(&["services"])["unproxied"], Value::Null);
 }
 
 #[test]

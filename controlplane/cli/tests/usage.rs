@@ -101,7 +101,7 @@ fn check_finds_nothing_wrong_with_what_is_right() {
     let output = folder.run(&["check", "--manifests", text(&manifests)]);
     let lines = said(&output);
     assert!(
-        lines.contains("right (1 Service, 0 EndpointSlices, 0 Nodes)"),
+        lines.contains("right (1 Service, 0 EndpointSlices, 0 Nodes, 0 ServiceCIDRs)"),
         "{lines}"
     );
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");

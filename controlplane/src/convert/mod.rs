@@ -10,6 +10,7 @@ mod node;
 mod reader;
 mod report;
 mod service;
+mod service_cidr;
 mod slice;
 
 use serde_json::Value;
@@ -21,7 +22,8 @@ use report::Report;
 pub use address::{is_host, parse_address, parse_prefix, prefix};
 pub use meta::{HEADLESS_LABEL, PROXY_NAME_LABEL, SERVICE_NAME_LABEL};
 
-/// Longest `namespace/name` that the region can hold, in bytes; Kubernetes allows less.
+/// Longest `namespace/name` of a Service that the region can hold, in bytes; Kubernetes allows less.
+/// Names of other kinds, which may be longer, do not get there.
 const LONGEST_NAME: usize = 255;
 
 /// Deepest nesting of Lists inside Lists that is followed.
@@ -56,6 +58,11 @@ pub fn object(
             value,
             &mut report,
         ))),
+        ObjectKind::ServiceCidr => Some(ClusterObject::ServiceCidr(service_cidr::convert(
+            &name,
+            value,
+            &mut report,
+        ))),
     };
     drop(report);
     Ok((name, converted))
@@ -77,15 +84,16 @@ pub fn object_name(kind: ObjectKind, value: &Value) -> Result<ObjectName, Warnin
             ),
         });
     };
-    let namespace = match kind {
-        ObjectKind::Node => "",
-        ObjectKind::Service | ObjectKind::Slice => text("/metadata/namespace")
+    let namespace = if kind.is_cluster_wide() {
+        ""
+    } else {
+        text("/metadata/namespace")
             .filter(|namespace| !namespace.is_empty())
-            .unwrap_or("default"),
+            .unwrap_or("default")
     };
     let name = ObjectName::new(namespace, name);
     let length = name.namespace.len() + 1 + name.name.len();
-    if length > LONGEST_NAME {
+    if kind == ObjectKind::Service && length > LONGEST_NAME {
         return Err(Warning {
             subject: format!("{} {name}", kind.name()),
             message: format!(
@@ -147,6 +155,7 @@ fn known_kind(kind: &str, group: Option<&str>) -> Option<ObjectKind> {
         "Service" => (ObjectKind::Service, ""),
         "EndpointSlice" => (ObjectKind::Slice, "discovery.k8s.io"),
         "Node" => (ObjectKind::Node, ""),
+        "ServiceCIDR" => (ObjectKind::ServiceCidr, "networking.k8s.io"),
         _ => return None,
     };
     group.is_none_or(|group| group == home).then_some(known)

@@ -42,6 +42,10 @@ pub(super) fn convert(
     let status = value.get("status").unwrap_or(&null);
     Some(ServiceObject {
         name: name.clone(),
+        uid: value
+            .pointer("/metadata/uid")
+            .and_then(Value::as_str)
+            .map(Into::into),
         labels: proxy_labels(value),
         service_type: service_type(spec, report),
         cluster_ips: cluster_ips(spec, report),

@@ -29,12 +29,18 @@ pub(super) fn convert(
             return None;
         }
     };
+    let labels = proxy_labels(value);
+    let service = label(value, SERVICE_NAME_LABEL).filter(|service| !service.is_empty());
+    if service.is_none() && !labels.headless {
+        report.sentence(format_args!(
+            "the label {SERVICE_NAME_LABEL} is missing: it must name a Service of the namespace; the \
+             slice is not used"
+        ));
+    }
     Some(SliceObject {
         name: name.clone(),
-        labels: proxy_labels(value),
-        service: label(value, SERVICE_NAME_LABEL)
-            .filter(|service| !service.is_empty())
-            .map(|service| ObjectName::new(&*name.namespace, service)),
+        labels,
+        service: service.map(|service| ObjectName::new(&*name.namespace, service)),
         ports: ports(value, report),
         endpoints: endpoints(value, is_v6, report),
         triggered: annotation(value, TRIGGER_TIME)

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::ObjectName;
-use crate::policy::HealthCheck;
+use crate::policy::{HealthCheck, Unproxied};
 
 /// An update that is not installed after this time means that the gateway is out of date.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
@@ -34,6 +34,8 @@ pub struct Facts {
     pub node_leaving: bool,
     /// Health checks by service.
     pub checks: BTreeMap<ObjectName, HealthCheck>,
+    /// Services that are not proxied.
+    pub unproxied: Arc<BTreeMap<ObjectName, Unproxied>>,
 }
 
 impl Default for Health {
@@ -54,6 +56,7 @@ impl Health {
             updated: SystemTime::now(),
             node_leaving: false,
             checks: BTreeMap::new(),
+            unproxied: Arc::default(),
         })))
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
 use axum::extract::State;
@@ -12,7 +12,8 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::model::ObjectName;
+use crate::model::{ObjectKind, ObjectName};
+use crate::recorder::{Occurrence, Recorder, Regarding};
 
 use super::facts::Health;
 use super::serve::{json_answer, listen_everywhere, status};
@@ -20,65 +21,135 @@ use super::serve::{json_answer, listen_everywhere, status};
 /// How soon a service's port is opened or closed, and a port that was taken is tried again.
 const INTERVAL: Duration = Duration::from_millis(500);
 
+/// How often it is told again that a port still cannot be listened on.
+const REMINDER: Duration = Duration::from_secs(60);
+
 /// Keeps a listener for each health check that [`Health`] names, until aborted. `addresses` are
-/// those to listen on; none means every address.
-pub async fn run(health: Health, addresses: Vec<IpAddr>) {
-    let mut open = OpenPorts::default();
+/// those to listen on; `None` means every address. What cannot be listened on is told to `recorder`.
+pub async fn run(health: Health, addresses: Option<Vec<IpAddr>>, recorder: Recorder) {
+    let mut open = OpenPorts::new(addresses, recorder);
     loop {
-        open.adapt(&health, &addresses).await;
+        open.adapt(&health).await;
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
 /// The listeners, by service.
-#[derive(Debug, Default)]
-pub(super) struct OpenPorts(BTreeMap<ObjectName, OpenPort>);
+#[derive(Debug)]
+pub(super) struct OpenPorts {
+    addresses: Option<Vec<IpAddr>>,
+    recorder: Recorder,
+    ports: BTreeMap<ObjectName, OpenPort>,
+}
 
 #[derive(Debug)]
 struct OpenPort {
     port: u16,
     tasks: Vec<JoinHandle<()>>,
-    /// Why not everything could be opened, as said in the log.
-    failure: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// Why not everything could be opened, and when that was last told.
+#[derive(Debug)]
+struct Failure {
+    why: String,
+    told: Instant,
 }
 
 impl OpenPorts {
+    pub(super) const fn new(addresses: Option<Vec<IpAddr>>, recorder: Recorder) -> Self {
+        Self {
+            addresses,
+            recorder,
+            ports: BTreeMap::new(),
+        }
+    }
+
     /// Closes what is no longer wanted, opens what is missing, leaves alone what stays.
-    pub(super) async fn adapt(&mut self, health: &Health, addresses: &[IpAddr]) {
-        let wanted: BTreeMap<ObjectName, u16> = {
+    pub(super) async fn adapt(&mut self, health: &Health) {
+        let wanted: BTreeMap<ObjectName, (u16, Option<String>)> = {
             let facts = health.facts();
             facts
                 .checks
                 .iter()
-                .map(|(name, check)| (name.clone(), check.port))
+                .map(|(name, check)| (name.clone(), (check.port, check.uid.clone())))
                 .collect()
         };
-        self.0
-            .retain(|name, open| wanted.get(name) == Some(&open.port));
-        for (name, port) in wanted {
-            if self.0.get(&name).is_some_and(|open| open.failure.is_none()) {
+        self.ports
+            .retain(|name, open| wanted.get(name).is_some_and(|(port, _)| *port == open.port));
+        for (name, (port, uid)) in wanted {
+            let open = self.ports.get(&name);
+            if open.is_some_and(|open| open.failure.is_none()) {
                 continue;
             }
-            let before = self.0.remove(&name).and_then(|open| open.failure.clone());
-            let opened = OpenPort::new(health, &name, port, addresses).await;
-            if opened.failure != before
-                && let Some(failure) = &opened.failure
-            {
-                tracing::warn!("Service {name}: spec.healthCheckNodePort {port}: {failure}");
+            let mut before = self.ports.remove(&name);
+            let before = before.as_mut().and_then(|open| open.failure.take());
+            let mut opened = OpenPort::new(health, &name, port, self.addresses.as_deref()).await;
+            if let Some(failure) = &mut opened.failure {
+                self.tell(before, failure, &name, port, uid);
             }
-            self.0.insert(name, opened);
+            self.ports.insert(name, opened);
         }
+    }
+
+    /// Tells of a failure that is new, and now and then of one that is not.
+    fn tell(
+        &self,
+        before: Option<Failure>,
+        failure: &mut Failure,
+        name: &ObjectName,
+        port: u16,
+        uid: Option<String>,
+    ) {
+        match before {
+            Some(before) if before.why == failure.why => {
+                if before.told.elapsed() < REMINDER {
+                    failure.told = before.told;
+                    return;
+                }
+            }
+            _ => {
+                let why = &failure.why;
+                tracing::warn!("Service {name}: spec.healthCheckNodePort {port}: {why}");
+            }
+        }
+        self.recorder.record(Occurrence {
+            regarding: Regarding {
+                kind: ObjectKind::Service.name(),
+                name: name.clone(),
+                uid,
+            },
+            is_warning: true,
+            reason: "FailedToStartServiceHealthcheck",
+            action: "Listen",
+            note: format!(
+                "the gateway cannot listen on healthCheckNodePort {port}: {}",
+                failure.why
+            ),
+            at: SystemTime::now(),
+        });
     }
 }
 
 impl OpenPort {
-    async fn new(health: &Health, name: &ObjectName, port: u16, addresses: &[IpAddr]) -> Self {
+    async fn new(
+        health: &Health,
+        name: &ObjectName,
+        port: u16,
+        addresses: Option<&[IpAddr]>,
+    ) -> Self {
         let mut listeners = Vec::new();
-        if addresses.is_empty() {
-            listeners.push(listen_everywhere(port).await);
-        }
-        for address in addresses {
-            listeners.push(TcpListener::bind(SocketAddr::from((*address, port))).await);
+        match addresses {
+            None => {
+                let listener = listen_everywhere(port).await;
+                listeners.push(listener.map_err(|error| error.to_string()));
+            }
+            Some(addresses) => {
+                for address in addresses {
+                    let listener = TcpListener::bind(SocketAddr::from((*address, port))).await;
+                    listeners.push(listener.map_err(|error| format!("{address}: {error}")));
+                }
+            }
         }
         let mut failure = None;
         let mut tasks = Vec::new();
@@ -91,7 +162,12 @@ impl OpenPort {
                         let _ = axum::serve(listener, app).await;
                     }));
                 }
-                Err(error) => failure = Some(error.to_string()),
+                Err(why) => {
+                    failure = Some(Failure {
+                        why,
+                        told: Instant::now(),
+                    });
+                }
             }
         }
         Self {

@@ -1,6 +1,7 @@
 //! The HTTP listeners of the process as a whole.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use axum::Router;
@@ -12,6 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::metrics::Metrics;
+use crate::policy::Unproxied;
 use crate::time;
 
 use super::facts::{Facts, Health};
@@ -24,12 +26,13 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 type Shared = (Health, Metrics);
 
-/// `/readyz`, `/livez` and `/metrics`.
+/// `/readyz`, `/livez`, `/metrics` and `/unproxied`.
 pub fn own(health: Health, metrics: Metrics) -> Router {
     Router::new()
         .route("/readyz", get(ready))
         .route("/livez", get(live))
         .route("/metrics", get(render))
+        .route("/unproxied", get(unproxied))
         .with_state((health, metrics))
 }
 
@@ -80,6 +83,19 @@ async fn render(State((_, metrics)): State<Shared>) -> Response {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
+}
+
+/// The services that are listed and not proxied, for `portgate services`: a list of `service`, `type`
+/// (`ExternalName` or `Headless`) and, of the former, the `name` that it stands for.
+async fn unproxied(State((health, _)): State<Shared>) -> Response {
+    let all = Arc::clone(&health.facts().unproxied);
+    let shown = all.iter().map(|(name, why)| match why {
+        Unproxied::ExternalName(target) => {
+            json!({"service": name.to_string(), "type": "ExternalName", "name": target})
+        }
+        Unproxied::Headless => json!({"service": name.to_string(), "type": "Headless"}),
+    });
+    json_answer(StatusCode::OK, &[], &shown.collect())
 }
 
 /// In sync, and the node is not about to leave: load balancers may send to it.

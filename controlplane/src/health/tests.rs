@@ -10,6 +10,7 @@ use super::{Health, serve};
 use crate::metrics::Metrics;
 use crate::model::ObjectName;
 use crate::policy::HealthCheck;
+use crate::recorder::Recorder;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -60,6 +61,18 @@ fn check(health: &Health, port: u16, local_endpoints: usize) {
     let check = HealthCheck {
         port,
         local_endpoints,
+        uid: None,
+    };
+    health.facts().checks.insert(name, check);
+}
+
+/// Another service with an endpoint.
+fn other_check(health: &Health, port: u16) {
+    let name = ObjectName::new("shop", "other");
+    let check = HealthCheck {
+        port,
+        local_endpoints: 1,
+        uid: None,
     };
     health.facts().checks.insert(name, check);
 }
@@ -83,56 +96,87 @@ async fn ready_means_listed_and_installed() {
 }
 
 #[tokio::test]
-async fn proxy_health_is_bad_when_late_or_leaving_and_good_when_idle() {
+async fn s07_s08_a_synced_proxy_is_healthy_until_its_node_leaves_and_goes_on_living() {
     let health = healthy();
     let port = serve_on_loopback(serve::proxy(health.clone(), Metrics::new())).await;
+    let body = |answer: String| -> serde_json::Value {
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+    };
+    let answer = ask(port, "GET /healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let facts = body(answer);
+    assert_eq!(facts["nodeEligible"], true);
+    for time in ["lastUpdated", "currentTime"] {
+        let text = facts[time].as_str().unwrap();
+        assert!(crate::time::parse(text).is_some(), "{time}: {text}");
+    }
+    health.facts().node_leaving = true;
+    let answer = ask(port, "GET /healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(body(answer)["nodeEligible"], false);
+    assert_eq!(
+        status(port, "/livez").await,
+        "200",
+        "liveness does not look at the node"
+    );
+}
+
+#[tokio::test]
+async fn s09_s10_a_late_update_is_unhealthy_and_idling_is_not() {
+    let health = healthy();
+    let metrics = Metrics::new();
+    let port = serve_on_loopback(serve::proxy(health.clone(), metrics.clone())).await;
     health.facts().updated = std::time::UNIX_EPOCH;
     assert_eq!(
         status(port, "/healthz").await,
         "200",
         "nothing queued for hours"
     );
-    health.facts().node_leaving = true;
-    assert_eq!(status(port, "/healthz").await, "503");
-    assert!(
-        ask(port, "GET /healthz")
-            .await
-            .contains("\"nodeEligible\":false")
-    );
-    assert_eq!(
-        status(port, "/livez").await,
-        "200",
-        "liveness does not look at the node"
-    );
-    health.facts().node_leaving = false;
     health.facts().queued = Some(Instant::now());
     assert_eq!(
         status(port, "/healthz").await,
         "200",
         "an update may take its time"
     );
+    // An update is for both families, so either of them is late when it is.
     health.facts().queued = Some(long_ago());
     assert_eq!(status(port, "/healthz").await, "503");
     assert_eq!(status(port, "/livez").await, "503");
+    let text = metrics.render(Instant::now()).unwrap();
+    for line in [
+        "kubeproxy_proxy_healthz_total{code=\"200\"} 2\n",
+        "kubeproxy_proxy_healthz_total{code=\"503\"} 1\n",
+        "kubeproxy_proxy_livez_total{code=\"503\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+/// Listeners on loopback that nobody hears of.
+fn ports() -> OpenPorts {
+    OpenPorts::new(Some(vec![LOCALHOST]), Recorder::silent(Metrics::new()))
 }
 
 #[tokio::test]
-async fn a_service_with_ready_endpoints_is_healthy_under_any_path_and_method() {
+async fn s01_s02_s03_a_service_is_healthy_with_ready_endpoints_in_sync_under_any_path_and_method() {
     let health = healthy();
     let port = free_port().await;
     check(&health, port, 2);
-    let mut open = OpenPorts::default();
-    open.adapt(&health, &[LOCALHOST]).await;
-    for request in ["GET /", "GET /healthz?x=1", "POST /any/thing"] {
-        let answer = ask(port, request).await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut open = ports();
+    open.adapt(&health).await;
+    let headers = |answer: &str, weight: usize| {
         for part in [
             "content-type: application/json\r\n",
             "x-content-type-options: nosniff\r\n",
-            "x-load-balancing-endpoint-weight: 2\r\n",
+            &format!("x-load-balancing-endpoint-weight: {weight}\r\n"),
         ] {
             assert!(answer.contains(part), "{part} in {answer}");
         }
+    };
+    for request in ["GET /", "GET /healthz?x=1", "POST /any/thing"] {
+        let answer = ask(port, request).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        headers(&answer, 2);
         let body = answer.split("\r\n\r\n").nth(1).unwrap();
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
         let expected = serde_json::json!({
@@ -145,50 +189,73 @@ async fn a_service_with_ready_endpoints_is_healthy_under_any_path_and_method() {
     check(&health, port, 0);
     let answer = ask(port, "GET /").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"localEndpoints\":0"));
+    headers(&answer, 0);
     check(&health, port, 2);
     health.facts().queued = Some(long_ago());
     let answer = ask(port, "GET /").await;
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"serviceProxyHealthy\":false")
     );
+    headers(&answer, 2);
 }
 
 #[tokio::test]
-async fn a_changed_port_moves_its_listener_and_a_gone_service_closes_it() {
+async fn s04_a_changed_port_moves_its_listener_and_others_keep_theirs() {
     let health = healthy();
-    let (first, second) = (free_port().await, free_port().await);
-    let mut open = OpenPorts::default();
+    let (first, second, other) = (free_port().await, free_port().await, free_port().await);
+    let mut open = ports();
     check(&health, first, 1);
-    open.adapt(&health, &[LOCALHOST]).await;
+    other_check(&health, other);
+    open.adapt(&health).await;
     assert_eq!(status(first, "/").await, "200");
+    let mut kept = TcpStream::connect((LOCALHOST, other)).await.unwrap();
     check(&health, second, 1);
-    open.adapt(&health, &[LOCALHOST]).await;
+    open.adapt(&health).await;
     assert_eq!(status(second, "/").await, "200");
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(status(first, "/").await, "");
+    // A connection from before the change is answered: its listener was not touched.
+    kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     health.facts().checks.clear();
-    open.adapt(&health, &[LOCALHOST]).await;
+    open.adapt(&health).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(status(second, "/").await, "");
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_tried_again_and_hinders_no_other() {
+async fn s05_a_port_that_is_taken_is_tried_again_and_hinders_no_other() {
     let health = healthy();
     let taken = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
     let port = taken.local_addr().unwrap().port();
     check(&health, port, 1);
     let other = free_port().await;
-    let name = ObjectName::new("shop", "other");
-    let free = HealthCheck {
-        port: other,
-        local_endpoints: 1,
-    };
-    health.facts().checks.insert(name, free);
-    let mut open = OpenPorts::default();
-    open.adapt(&health, &[LOCALHOST]).await;
+    other_check(&health, other);
+    let mut open = ports();
+    open.adapt(&health).await;
     assert_eq!(status(other, "/").await, "200");
     drop(taken);
-    open.adapt(&health, &[LOCALHOST]).await;
+    open.adapt(&health).await;
     assert_eq!(status(port, "/").await, "200");
+}
+
+#[tokio::test]
+async fn s06_only_the_given_addresses_are_listened_on() {
+    let health = healthy();
+    let port = free_port().await;
+    check(&health, port, 1);
+    let given = IpAddr::from([127, 0, 0, 77]);
+    let mut open = OpenPorts::new(Some(vec![given]), Recorder::silent(Metrics::new()));
+    open.adapt(&health).await;
+    assert!(TcpStream::connect((given, port)).await.is_ok());
+    assert_eq!(status(port, "/").await, "", "127.0.0.1 is not among them");
+    let mut nowhere = OpenPorts::new(Some(Vec::new()), Recorder::silent(Metrics::new()));
+    drop(open);
+    nowhere.adapt(&health).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(TcpStream::connect((given, port)).await.is_err());
 }

@@ -177,3 +177,54 @@ fn the_time_from_a_change_to_its_installation_is_measured_but_not_for_what_was_t
     rig.run(10);
     count(&rig, 1);
 }
+
+#[test]
+fn metrics_have_the_names_and_labels_that_kube_proxys_have() {
+    let mut rig = Rig::new();
+    rig.list(&["web"]);
+    rig.take(SourceEvent::Replace(ObjectKind::Slice, Vec::new()));
+    rig.take(SourceEvent::Replace(ObjectKind::Node, Vec::new()));
+    rig.run(10);
+    rig.world.change(|state| state.silent = true);
+    rig.take(SourceEvent::Changes(vec![Change::Apply(
+        ClusterObject::Slice(slice("web", [IpAddr::from([10, 0, 0, 1])])),
+    )]));
+    rig.run(1);
+    let pending = rig.metrics.render(rig.now).unwrap();
+    for line in [
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 1\n",
+        "kubeproxy_sync_proxy_rules_service_changes_pending 0\n",
+    ] {
+        assert!(pending.contains(line), "{line} in {pending}");
+    }
+    rig.world.change(|state| state.silent = false);
+    rig.run(8_000);
+    rig.metrics.count_proxy_health("healthz", "200");
+    rig.metrics.count_proxy_health("livez", "503");
+    let text = rig.metrics.render(rig.now).unwrap();
+    for line in [
+        "kubeproxy_sync_proxy_rules_duration_seconds_count 2\n",
+        "kubeproxy_sync_full_proxy_rules_duration_seconds_count ",
+        "kubeproxy_sync_partial_proxy_rules_duration_seconds_count ",
+        "kubeproxy_network_programming_duration_seconds_count ",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0\n",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_total 1\n",
+        "kubeproxy_sync_proxy_rules_service_changes_pending 0\n",
+        "kubeproxy_sync_proxy_rules_service_changes_total 1\n",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"internal\"} 0\n",
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total{traffic_policy=\"external\"} 0\n",
+        "kubeproxy_proxy_healthz_total{code=\"200\"} 1\n",
+        "kubeproxy_proxy_livez_total{code=\"503\"} 1\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    for time in ["last_timestamp_seconds", "last_queued_timestamp_seconds"] {
+        let name = format!("kubeproxy_sync_proxy_rules_{time} ");
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&name))
+            .unwrap();
+        let unix: f64 = value.parse().unwrap();
+        assert!(unix > 1.7e9, "{time} is {value}");
+    }
+}

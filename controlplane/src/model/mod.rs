@@ -5,19 +5,21 @@
 
 mod node;
 mod service;
+mod service_cidr;
 mod slice;
 
 use std::fmt;
 
 pub use node::NodeObject;
 pub use service::{ServiceObject, ServicePort, ServiceType, SourceRanges, TrafficPolicy};
+pub use service_cidr::ServiceCidrObject;
 pub use slice::{Endpoint, SliceObject, SlicePort};
 
-/// Namespace and name of an object; written `namespace/name`. Cluster-wide objects (nodes) have
-/// an empty namespace and are written `name`.
+/// Namespace and name of an object; written `namespace/name`. Cluster-wide objects (nodes,
+/// networks of services) have an empty namespace and are written `name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectName {
-    /// `metadata.namespace`; empty for nodes.
+    /// `metadata.namespace`; empty for what is cluster-wide.
     pub namespace: String,
     /// `metadata.name`.
     pub name: String,
@@ -53,11 +55,27 @@ pub enum ObjectKind {
     Slice,
     /// core/v1 `Node`.
     Node,
+    /// networking.k8s.io/v1 `ServiceCIDR`.
+    ServiceCidr,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 3] = [Self::Service, Self::Slice, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Service, Self::Slice, Self::Node, Self::ServiceCidr];
+
+    /// Whether nothing may be installed before the kind has been listed. Of the networks of
+    /// Services a gateway can be told by its settings instead, so it does without permission to
+    /// read them.
+    #[must_use]
+    pub const fn is_needed(self) -> bool {
+        !matches!(self, Self::ServiceCidr)
+    }
+
+    /// Whether objects of this kind have no namespace.
+    #[must_use]
+    pub const fn is_cluster_wide(self) -> bool {
+        matches!(self, Self::Node | Self::ServiceCidr)
+    }
 
     /// The value of `kind` in manifests.
     #[must_use]
@@ -66,6 +84,7 @@ impl ObjectKind {
             Self::Service => "Service",
             Self::Slice => "EndpointSlice",
             Self::Node => "Node",
+            Self::ServiceCidr => "ServiceCIDR",
         }
     }
 }
@@ -79,6 +98,8 @@ pub enum ClusterObject {
     Slice(SliceObject),
     /// A Node.
     Node(NodeObject),
+    /// A ServiceCIDR.
+    ServiceCidr(ServiceCidrObject),
 }
 
 impl ClusterObject {
@@ -89,6 +110,7 @@ impl ClusterObject {
             Self::Service(_) => ObjectKind::Service,
             Self::Slice(_) => ObjectKind::Slice,
             Self::Node(_) => ObjectKind::Node,
+            Self::ServiceCidr(_) => ObjectKind::ServiceCidr,
         }
     }
 
@@ -99,6 +121,7 @@ impl ClusterObject {
             Self::Service(service) => &service.name,
             Self::Slice(slice) => &slice.name,
             Self::Node(node) => &node.name,
+            Self::ServiceCidr(networks) => &networks.name,
         }
     }
 }

@@ -11,6 +11,8 @@ use super::{ObjectName, ProxyLabels};
 pub struct ServiceObject {
     /// `metadata.namespace` and `metadata.name`.
     pub name: ObjectName,
+    /// `metadata.uid`; `None` in a manifest that was never in a cluster.
+    pub uid: Option<String>,
     /// Labels that say whose service this is.
     pub labels: ProxyLabels,
     /// `spec.type`.

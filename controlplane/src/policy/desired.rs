@@ -1,6 +1,7 @@
 //! The state that the data plane is to have, kept up to date one service at a time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use hugepages::Digest;
 use hugepages::object::{Frontend, Key, Kind, Object, ObjectId, Protocol};
@@ -12,7 +13,7 @@ use crate::warning::Warning;
 
 use super::networks::{networks, routes};
 use super::resolve::resolve;
-use super::resolved::{Claim, HealthCheck, Rank, Resolved, Tally};
+use super::resolved::{Claim, HealthCheck, Rank, Resolved, Tally, Unproxied};
 use super::view::View;
 
 /// Every object that the data plane is to have, by id, and what has changed since the last update.
@@ -29,6 +30,8 @@ pub struct Desired {
     /// Claims to each frontend, best first; never empty.
     claims: HashMap<Key, Vec<(Rank, Frontend)>>,
     services: BTreeMap<ObjectName, Contribution>,
+    /// Shared with those who show it, so that it costs nothing while it stays.
+    unproxied: Arc<BTreeMap<ObjectName, Unproxied>>,
     tally: Tally,
     /// Services whose health check changed since [`Self::take_health_changes`].
     health_touched: BTreeSet<ObjectName>,
@@ -73,13 +76,12 @@ impl Desired {
             users: HashMap::new(),
             claims: HashMap::new(),
             services: BTreeMap::new(),
+            unproxied: Arc::default(),
             tally: Tally::default(),
             health_touched: BTreeSet::new(),
             touched: BTreeMap::new(),
         };
-        for network in networks(&desired.view) {
-            desired.put(network);
-        }
+        desired.exchange(Kind::Network, networks(&desired.view, &Index::new()));
         desired
     }
 
@@ -92,7 +94,11 @@ impl Desired {
                 let every = index.services().map(|service| service.name.clone());
                 dirty.services.extend(every);
             }
-            self.refresh_routes(index, &mut warnings);
+            let routes = routes(&self.view, index, &mut warnings);
+            self.exchange(Kind::Route, routes.into_iter().map(Object::Route));
+        }
+        if dirty.service_cidrs {
+            self.exchange(Kind::Network, networks(&self.view, index));
         }
         let mut contested = BTreeSet::new();
         for name in &dirty.services {
@@ -154,6 +160,12 @@ impl Desired {
             .collect()
     }
 
+    /// Services of ours that are not proxied.
+    #[must_use]
+    pub fn unproxied(&self) -> Arc<BTreeMap<ObjectName, Unproxied>> {
+        Arc::clone(&self.unproxied)
+    }
+
     /// Numbers over all services.
     #[must_use]
     pub const fn tally(&self) -> Tally {
@@ -172,6 +184,7 @@ impl Desired {
             None => Resolved::default(),
         };
         warnings.append(&mut resolved.warnings);
+        self.note_unproxied(name, resolved.unproxied.take());
         let before = self.services.remove(name).unwrap_or_default();
         if before.health != resolved.health {
             self.health_touched.insert(name.clone());
@@ -204,6 +217,17 @@ impl Desired {
         if served {
             self.services.insert(name.clone(), after);
         }
+    }
+
+    fn note_unproxied(&mut self, name: &ObjectName, why: Option<Unproxied>) {
+        if self.unproxied.get(name) == why.as_ref() {
+            return;
+        }
+        let all = Arc::make_mut(&mut self.unproxied);
+        match why {
+            Some(why) => all.insert(name.clone(), why),
+            None => all.remove(name),
+        };
     }
 
     fn enter(&mut self, key: Key, rank: Rank, frontend: Frontend) {
@@ -244,26 +268,24 @@ impl Desired {
         }
     }
 
-    fn refresh_routes(&mut self, index: &Index, warnings: &mut Vec<Warning>) {
-        let wanted: BTreeMap<ObjectId, Object> = routes(&self.view, index, warnings)
+    /// Takes `objects` for all there is of a kind that no service has a part in.
+    fn exchange(&mut self, kind: Kind, objects: impl IntoIterator<Item = Object>) {
+        let wanted: BTreeMap<ObjectId, Object> = objects
             .into_iter()
-            .map(|route| (Object::Route(route).id(), Object::Route(route)))
+            .map(|object| (object.id(), object))
             .collect();
-        let first = ObjectId {
-            kind: Kind::Route,
-            key: 0,
-        };
         let gone: Vec<ObjectId> = self
             .objects
-            .range(first..)
-            .filter(|(id, _)| id.kind == Kind::Route && !wanted.contains_key(id))
+            .range(ObjectId { kind, key: 0 }..)
             .map(|(id, _)| *id)
+            .take_while(|id| id.kind == kind)
+            .filter(|id| !wanted.contains_key(id))
             .collect();
         for id in gone {
             self.remove(id);
         }
-        for route in wanted.into_values() {
-            self.put(route);
+        for object in wanted.into_values() {
+            self.put(object);
         }
     }
 

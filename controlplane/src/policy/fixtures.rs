@@ -38,6 +38,7 @@ pub(crate) fn service(name: &str) -> ServiceObject {
     let [high, low] = hash.to_be_bytes();
     ServiceObject {
         name: ObjectName::new("test", name),
+        uid: None,
         labels: ProxyLabels::default(),
         service_type: ServiceType::ClusterIp,
         cluster_ips: vec![IpAddr::from([10, 96, high, low])],

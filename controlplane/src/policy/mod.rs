@@ -22,7 +22,7 @@ use crate::model::ClusterObject;
 use crate::warning::Warning;
 
 pub use desired::{Changes, Desired};
-pub use resolved::{HealthCheck, Tally};
+pub use resolved::{HealthCheck, Tally, Unproxied};
 
 /// The objects that a gateway with these settings is to have when `objects` is all there is.
 #[must_use]

@@ -12,8 +12,8 @@ use crate::warning::Warning;
 
 use super::view::{Family, View};
 
-/// The networks that the settings name.
-pub(super) fn networks(view: &View) -> Vec<Object> {
+/// The networks that the settings name, and those of Services that ServiceCIDR objects name.
+pub(super) fn networks(view: &View, index: &Index) -> Vec<Object> {
     let gateway = &view.gateway;
     let cidrs = |role, networks: &[IpNet]| -> Vec<Object> {
         let of = |network: &IpNet| prefix_object(role, prefix_of(network));
@@ -25,6 +25,8 @@ pub(super) fn networks(view: &View) -> Vec<Object> {
     };
     let mut found = cidrs(NetworkRole::Pods, &gateway.cluster_cidrs);
     found.extend(cidrs(NetworkRole::Services, &gateway.service_cidrs));
+    let learned = index.service_cidrs().flat_map(|object| &object.cidrs);
+    found.extend(learned.map(|network| prefix_object(NetworkRole::Services, *network)));
     found.extend(hosts(NetworkRole::Own, &gateway.addresses));
     found.extend(hosts(NetworkRole::Snat, &gateway.snat_addresses));
     found

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::warning::Warning;
 
 use super::lists::{Candidate, Lists, once_each};
-use super::resolved::{Claim, HealthCheck, Resolved, other_ports, rank};
+use super::resolved::{Claim, HealthCheck, Resolved, Unproxied, other_ports, rank};
 use super::view::{Family, View};
 
 /// Objects of a service among which a list of endpoints is looked for before it is made anew: those of a port.
@@ -31,8 +31,15 @@ pub(super) fn resolve<'a>(
     slices: impl Iterator<Item = &'a SliceObject>,
 ) -> Resolved {
     let mut resolved = Resolved::default();
-    let named = matches!(service.service_type, ServiceType::ExternalName(_));
-    if named || service.cluster_ips.is_empty() || !view.is_ours(&service.labels) {
+    if !view.is_ours(&service.labels) {
+        return resolved;
+    }
+    resolved.unproxied = match &service.service_type {
+        ServiceType::ExternalName(target) => Some(Unproxied::ExternalName(target.clone())),
+        _ if service.cluster_ips.is_empty() => Some(Unproxied::Headless),
+        _ => None,
+    };
+    if resolved.unproxied.is_some() {
         return resolved;
     }
     let slices: Vec<&SliceObject> = slices.filter(|slice| view.is_ours(&slice.labels)).collect();
@@ -328,6 +335,7 @@ fn health_check(
     Some(HealthCheck {
         port,
         local_endpoints: addresses.len(),
+        uid: service.uid.clone(),
     })
 }
 

@@ -17,6 +17,8 @@ pub(super) struct Resolved {
     pub(super) claims: Vec<Claim>,
     /// The health check that a load balancer expects of us.
     pub(super) health: Option<HealthCheck>,
+    /// Why nothing of it is proxied, if nothing of it ever is.
+    pub(super) unproxied: Option<Unproxied>,
     /// Service ports, and backends of all of them.
     pub(super) tally: Tally,
     /// What is not served as written.
@@ -49,6 +51,17 @@ pub struct HealthCheck {
     pub port: u16,
     /// Distinct ready endpoint addresses that count as local.
     pub local_endpoints: usize,
+    /// `metadata.uid` of the service.
+    pub uid: Option<String>,
+}
+
+/// Why a Service of ours is not proxied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unproxied {
+    /// `ExternalName`: its name is an alias in DNS for this one.
+    ExternalName(String),
+    /// It has no ClusterIP: its name leads to the pods themselves.
+    Headless,
 }
 
 /// Numbers for metrics.

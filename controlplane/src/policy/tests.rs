@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use hugepages::Digest;
-use hugepages::object::{Object, ObjectId, Route};
+use hugepages::object::{Object, ObjectId, OnEndpointGone, Protocol, Route};
 use proptest::prelude::*;
 
 use super::fixtures::{endpoint, gateway, service, slice};
 use super::{Desired, HealthCheck, desired_state};
 use crate::index::Index;
 use crate::model::{
-    ClusterObject, NodeObject, ObjectKind, ObjectName, ServiceType, SourceRanges, TrafficPolicy,
+    ClusterObject, NodeObject, ObjectKind, ObjectName, ProxyLabels, ServiceCidrObject, ServicePort,
+    ServiceType, SlicePort, SourceRanges, TrafficPolicy,
 };
 
 fn node(name: &str, zone: Option<&str>) -> NodeObject {
@@ -34,67 +35,159 @@ enum Step {
     Replace(ObjectKind, Vec<ClusterObject>),
 }
 
+/// A service of which every field may be anything. Addresses and ports collide with those of others.
 fn any_service() -> impl Strategy<Value = ClusterObject> {
-    (
-        0..4u8,
-        0..3u8,
-        0..3u8,
-        any::<bool>(),
-        0..3u16,
-        any::<bool>(),
-    )
-        .prop_map(|(name, cluster_ip, external, local, node_port, ranged)| {
+    let addresses = (0..3u8, 0..3u8, 0..3u8, any::<bool>());
+    let ports = prop::collection::vec((0..3u16, 0..3u16), 0..3);
+    let policies = (any::<bool>(), any::<bool>(), 0..3u32, 0..4u8, 0..3u8);
+    (0..4u8, 0..6u8, 0..4u8, addresses, ports, policies).prop_map(
+        |(name, kind, labels, (cluster, external, ingress, dual), ports, policies)| {
+            let (local, inside, affinity, ranges, gone) = policies;
             let mut made = service(&format!("s{name}"));
-            made.cluster_ips = vec![IpAddr::from([10, 96, 0, cluster_ip])];
+            made.uid = Some(format!("uid-{gone}"));
+            made.labels = self::labels(labels);
+            made.service_type = match kind {
+                0 => ServiceType::ClusterIp,
+                1 => ServiceType::NodePort,
+                2 => ServiceType::ExternalName("www.example.org".into()),
+                _ => ServiceType::LoadBalancer,
+            };
+            made.cluster_ips = vec![IpAddr::from([10, 96, 0, cluster])];
+            if dual {
+                let six = format!("fd00:10:96::{cluster}").parse().unwrap();
+                made.cluster_ips.insert(usize::from(kind % 2), six);
+            }
+            if kind == 5 {
+                // Headless.
+                made.cluster_ips.clear();
+            }
             made.external_ips = vec![IpAddr::from([198, 51, 100, external])];
-            made.ingress_ips = vec![IpAddr::from([198, 51, 100, external + 1])];
-            made.service_type = ServiceType::LoadBalancer;
-            made.ports[0].node_port = (node_port > 0).then_some(30_000 + node_port);
+            made.external_ips.truncate(usize::from(external));
+            made.ingress_ips = vec![IpAddr::from([198, 51, 100, ingress])];
+            made.ingress_ips.truncate(usize::from(ingress));
+            made.ports = ports
+                .into_iter()
+                .map(|(name, node_port)| ServicePort {
+                    name: format!("p{name}"),
+                    protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(name)],
+                    port: 80 + name,
+                    node_port: (node_port > 0).then_some(30_000 + node_port),
+                })
+                .collect();
+            made.ports.sort_by_key(|port| port.port);
+            made.ports.dedup_by_key(|port| port.port);
             if local {
                 made.external_policy = TrafficPolicy::Local;
-                made.health_check_node_port = Some(31_000);
+                made.health_check_node_port = (ingress > 0).then_some(31_000 + u16::from(name));
             }
-            if ranged {
-                let prefix = crate::convert::parse_prefix("203.0.113.0/24");
-                made.source_ranges = SourceRanges {
-                    v4: Some(prefix.into_iter().collect()),
-                    v6: None,
-                };
+            if inside {
+                made.internal_policy = TrafficPolicy::Local;
             }
+            made.affinity_timeout = affinity * 100;
+            let prefix = |text| crate::convert::parse_prefix(text).into_iter().collect();
+            made.source_ranges = SourceRanges {
+                v4: (ranges & 1 > 0).then(|| prefix("203.0.113.0/24")),
+                v6: (ranges & 2 > 0).then(|| prefix("2001:db8:1::/64")),
+            };
+            made.on_endpoint_gone = [
+                OnEndpointGone::Keep,
+                OnEndpointGone::Reset,
+                OnEndpointGone::Drain(7),
+            ][usize::from(gone)];
             ClusterObject::Service(made)
-        })
+        },
+    )
+}
+
+/// Mostly none.
+fn labels(number: u8) -> ProxyLabels {
+    ProxyLabels {
+        headless: number == 1,
+        proxy_name: (number == 2).then(|| "another".into()),
+    }
 }
 
 fn any_slice() -> impl Strategy<Value = ClusterObject> {
-    let endpoints = prop::collection::vec((0..6u8, 0..3u8, any::<bool>(), 0..3u8), 0..5);
-    (0..4u8, 0..2u8, endpoints).prop_map(|(of, name, endpoints)| {
-        let mut made = slice(&format!("s{of}"), []);
-        made.name.name = format!("x{name}");
-        for (last, node, ready, zone) in endpoints {
-            let mut endpoint = endpoint(IpAddr::from([10, 244, 0, last + 1]));
-            endpoint.node = Some(format!("node-{}", char::from(b'a' + node)));
-            (endpoint.ready, endpoint.serving, endpoint.terminating) = (ready, true, !ready);
-            if zone > 0 {
-                endpoint.zone_hints = vec![format!("zone-{zone}")];
+    let one = (0..6u8, 0..4u8, 0..4u8, 0..3u8, 0..3u8);
+    let endpoints = prop::collection::vec(one, 0..5);
+    let ports = prop::collection::vec((0..3u16, 0..2u16), 0..3);
+    (0..5u8, 0..3u8, 0..12u8, any::<bool>(), ports, endpoints).prop_map(
+        |(of, name, labels, is_v6, ports, endpoints)| {
+            let mut made = slice(&format!("s{of}"), []);
+            made.name.name = format!("x{name}");
+            made.labels = self::labels(labels);
+            if of == 4 {
+                made.service = None;
             }
-            made.endpoints.push(endpoint);
-        }
-        ClusterObject::Slice(made)
-    })
+            made.ports = ports
+                .into_iter()
+                .map(|(name, number)| SlicePort {
+                    name: format!("p{name}"),
+                    protocol: [Protocol::Tcp, Protocol::Udp, Protocol::Sctp][usize::from(name)],
+                    port: 8080 + number,
+                })
+                .collect();
+            for (last, node, conditions, zone, hint) in endpoints {
+                let address = if is_v6 {
+                    format!("fd00:10:244::{last}").parse().unwrap()
+                } else {
+                    IpAddr::from([10, 244, 0, last + 1])
+                };
+                let mut endpoint = endpoint(address);
+                endpoint.node = (node < 3).then(|| format!("node-{}", char::from(b'a' + node)));
+                endpoint.ready = conditions < 2;
+                endpoint.serving = conditions < 3;
+                endpoint.terminating = conditions >= 2;
+                if zone > 0 {
+                    endpoint.zone_hints = vec![format!("zone-{zone}")];
+                }
+                if hint > 0 {
+                    endpoint.node_hints = vec![format!("node-{}", char::from(b'`' + hint))];
+                }
+                made.endpoints.push(endpoint);
+            }
+            ClusterObject::Slice(made)
+        },
+    )
 }
 
 fn any_node() -> impl Strategy<Value = ClusterObject> {
-    (0..3u8, 0..3u8).prop_map(|(name, zone)| {
+    (0..3u8, 0..3u8, 0..3u8, any::<bool>()).prop_map(|(name, zone, network, leaving)| {
         let zone = (zone > 0).then(|| format!("zone-{zone}"));
-        ClusterObject::Node(node(
+        let mut made = node(
             &format!("node-{}", char::from(b'a' + name)),
             zone.as_deref(),
-        ))
+        );
+        if network == 2 {
+            made.internal_ips.clear();
+        } else {
+            // The networks of two nodes may be the same one.
+            let last = b'a' + network;
+            made.pod_cidrs
+                .extend(crate::convert::parse_prefix(&format!("10.244.{last}.0/24")));
+        }
+        made.leaving = leaving;
+        ClusterObject::Node(made)
+    })
+}
+
+fn any_service_cidr() -> impl Strategy<Value = ClusterObject> {
+    (0..3u8, prop::collection::vec(0..3u8, 0..3)).prop_map(|(name, networks)| {
+        let network = |number| crate::convert::parse_prefix(&format!("10.{number}.0.0/16"));
+        ClusterObject::ServiceCidr(ServiceCidrObject {
+            name: ObjectName::new("", format!("cidr-{name}")),
+            cidrs: networks.into_iter().filter_map(network).collect(),
+        })
     })
 }
 
 fn any_object() -> impl Strategy<Value = ClusterObject> {
-    prop_oneof![any_service(), any_slice(), any_node()]
+    prop_oneof![
+        4 => any_service(),
+        4 => any_slice(),
+        2 => any_node(),
+        1 => any_service_cidr(),
+    ]
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -154,11 +247,19 @@ proptest! {
             replica.remove(&id);
         }
         replica.extend(changes.puts.into_iter().map(|object| (object.id(), object)));
-        let fresh = desired_state(&gateway(), cluster.into_values());
+        let fresh = desired_state(&gateway(), cluster.values().cloned());
         let now: Vec<Object> = desired.objects().cloned().collect();
         prop_assert_eq!(&now, &fresh);
         prop_assert_eq!(replica.into_values().collect::<Vec<_>>(), fresh);
         prop_assert_eq!(now.iter().collect::<Digest>(), desired.digest());
+        let mut other_index = Index::new();
+        for object in cluster.into_values() {
+            other_index.apply(object);
+        }
+        let mut other = Desired::new(gateway());
+        other.refresh(&mut other_index);
+        prop_assert!(other.health_checks().eq(desired.health_checks()));
+        prop_assert_eq!(other.tally(), desired.tally());
     }
 }
 

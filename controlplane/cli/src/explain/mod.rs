@@ -102,7 +102,9 @@ impl Cluster {
         let report = load_dir(&directory)?;
         let services = report.objects.iter().filter_map(|object| match object {
             ClusterObject::Service(service) => Some(service.clone()),
-            ClusterObject::Slice(_) | ClusterObject::Node(_) => None,
+            ClusterObject::Slice(_) | ClusterObject::Node(_) | ClusterObject::ServiceCidr(_) => {
+                None
+            }
         });
         let services = services.collect();
         let (objects, warnings) = judge(&settings.gateway, report.objects);

@@ -145,7 +145,9 @@ impl Story<'_> {
             "the gateway's own address".to_owned()
         } else if networks.is_service(to) {
             let network = find(&networks.services, to);
-            format!("an address of the service network {network} (gateway.service_cidrs)")
+            format!(
+                "an address of the service network {network} (gateway.service_cidrs or a ServiceCIDR)"
+            )
         } else {
             "no address of a service, nor of the gateway".to_owned()
         }

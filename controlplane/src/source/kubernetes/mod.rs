@@ -4,6 +4,9 @@
 //! because three things must hold that the watcher of 5.0 does not give: a `410 Gone` as the status
 //! of a watch request leads to a new list; the wait between attempts grows while lists fail; and a
 //! server that accepts a request and says nothing is noticed.
+//!
+//! ServiceCIDRs are watched if the server has them and lets us read them; without, the networks of
+//! the settings have to do.
 
 mod watch;
 
@@ -24,21 +27,19 @@ use watch::{KindWatch, Timing};
 #[error("source.kubeconfig: {0}")]
 pub struct Unusable(String);
 
-/// Starts watching on the current tokio runtime. The cluster need not be there yet.
+/// A client of the API server, which need not be there yet.
 ///
 /// # Errors
 ///
 /// There are no usable credentials: neither the kubeconfig, nor, without one, the usual places or
 /// those inside a cluster.
-pub async fn spawn(
-    kubeconfig: Option<&Path>,
-    proxy_name: Option<&str>,
-    events: Events,
-) -> Result<(), Unusable> {
-    let client =
-        Client::try_from(config(kubeconfig).await?).map_err(|error| Unusable(error.to_string()))?;
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Unusable> {
+    Client::try_from(config(kubeconfig).await?).map_err(|error| Unusable(error.to_string()))
+}
+
+/// Starts watching on the current tokio runtime.
+pub fn spawn(client: Client, proxy_name: Option<&str>, events: Events) {
     start(client, proxy_name, events, Timing::default());
-    Ok(())
 }
 
 fn start(client: Client, proxy_name: Option<&str>, events: Events, timing: Timing) {
@@ -50,6 +51,7 @@ fn start(client: Client, proxy_name: Option<&str>, events: Events, timing: Timin
                 Some(selector(proxy_name)),
             ),
             ObjectKind::Node => ("/api/v1/nodes", None),
+            ObjectKind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", None),
         };
         let watch = KindWatch {
             client: client.clone(),

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use super::watch::Timing;
 use super::{selector, start};
-use crate::model::ObjectKind;
+use crate::model::{ClusterObject, ObjectKind};
 use crate::source::{Change, SourceEvent};
 
 const TIMING: Timing = Timing {
@@ -24,6 +24,7 @@ const TIMING: Timing = Timing {
     watch: Duration::from_secs(1),
     margin: Duration::from_millis(100),
     pause: (Duration::from_millis(10), Duration::from_millis(80)),
+    denied: Duration::from_millis(50),
 };
 
 /// What the server does with the next request for services.
@@ -42,6 +43,8 @@ enum Act {
 #[derive(Debug, Default)]
 struct Script {
     acts: VecDeque<Act>,
+    /// The same for ServiceCIDRs; there are none if nothing is said.
+    networks: VecDeque<Act>,
     /// Requests for services: path and query, and when.
     seen: Vec<(String, Instant)>,
 }
@@ -53,6 +56,10 @@ async fn serve(State(script): State<Shared>, uri: Uri) -> Response {
         let mut script = script.lock().unwrap();
         script.seen.push((uri.to_string(), Instant::now()));
         script.acts.pop_front().unwrap_or(Act::Silence)
+    } else if uri.path().ends_with("/servicecidrs")
+        && let Some(act) = script.lock().unwrap().networks.pop_front()
+    {
+        act
     } else if uri
         .query()
         .is_some_and(|query| query.contains("watch=true"))
@@ -103,8 +110,16 @@ fn gone() -> Value {
 }
 
 async fn source(acts: impl IntoIterator<Item = Act>) -> (Shared, Receiver<SourceEvent>) {
+    source_with(acts, []).await
+}
+
+async fn source_with(
+    acts: impl IntoIterator<Item = Act>,
+    networks: impl IntoIterator<Item = Act>,
+) -> (Shared, Receiver<SourceEvent>) {
     let script = Arc::new(Mutex::new(Script {
         acts: acts.into_iter().collect(),
+        networks: networks.into_iter().collect(),
         seen: Vec::new(),
     }));
     let app = Router::new()
@@ -268,6 +283,41 @@ async fn an_object_that_makes_no_sense_is_reported_and_spoils_nothing() {
     let (_, mut events) = source([Act::Say(200, page), Act::Hang(Vec::new())]).await;
     assert!(next(&mut events).await.contains("metadata.name is null"));
     assert_eq!(next(&mut events).await, "all: a");
+}
+
+#[tokio::test]
+async fn k11_service_cidrs_are_read_once_the_server_lets_us_and_nobody_waits_for_them() {
+    let denial = |code: u16| {
+        let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                            "message": "not for you"});
+        Act::Say(code, status)
+    };
+    let networks = json!({"metadata": {"resourceVersion": "7"}, "items": [
+        {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": ["10.96.0.0/16", "fd00:10:96::/112"]}}]});
+    let services = [
+        Act::Say(200, list("7", &["a"], None)),
+        Act::Hang(Vec::new()),
+    ];
+    let granted = [denial(404), denial(403), Act::Say(200, networks)];
+    let (_, mut events) = source_with(services, granted).await;
+    let mut kinds = Vec::new();
+    let found = loop {
+        let event = timeout(Duration::from_secs(10), events.recv()).await;
+        match event.unwrap().unwrap() {
+            SourceEvent::Replace(ObjectKind::ServiceCidr, objects) => break objects,
+            SourceEvent::Replace(kind, _) => kinds.push(kind),
+            _ => {}
+        }
+    };
+    kinds.sort_unstable();
+    assert_eq!(
+        kinds,
+        [ObjectKind::Service, ObjectKind::Slice, ObjectKind::Node]
+    );
+    let [ClusterObject::ServiceCidr(found)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(found.cidrs.len(), 2);
 }
 
 #[test]

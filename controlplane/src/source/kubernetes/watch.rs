@@ -35,6 +35,8 @@ pub(super) struct Timing {
     pub(super) margin: Duration,
     /// First and longest wait after a failure.
     pub(super) pause: (Duration, Duration),
+    /// Between attempts to read what is not needed and not for us to read.
+    pub(super) denied: Duration,
 }
 
 impl Default for Timing {
@@ -45,6 +47,7 @@ impl Default for Timing {
             watch: Duration::from_secs(45),
             margin: Duration::from_secs(5),
             pause: (Duration::from_millis(200), Duration::from_secs(30)),
+            denied: Duration::from_secs(300),
         }
     }
 }
@@ -83,6 +86,8 @@ enum End {
     Failed(String),
     /// The server does not know our version any more: only a new list helps.
     Gone(String),
+    /// The server does not have this kind, or not for us.
+    Denied(String),
     /// Nobody listens any more.
     Deaf,
 }
@@ -92,9 +97,11 @@ impl KindWatch {
     /// force until a new list is complete.
     pub(super) async fn run(self) {
         let mut pause = Pause::new(self.timing.pause);
+        let mut denied = false;
         loop {
             let end = match self.list().await {
                 Ok(version) => {
+                    denied = false;
                     pause = Pause::new(self.timing.pause);
                     self.follow(version).await
                 }
@@ -103,7 +110,13 @@ impl KindWatch {
             match end {
                 End::Deaf => return,
                 End::Over => {}
-                End::Failed(why) | End::Gone(why) => {
+                End::Denied(why) if !self.kind.is_needed() => {
+                    if !std::mem::replace(&mut denied, true) {
+                        tracing::info!("{} objects are not used: {why}", self.kind.name());
+                    }
+                    sleep(self.timing.denied).await;
+                }
+                End::Failed(why) | End::Gone(why) | End::Denied(why) => {
                     let wait = pause.next();
                     tracing::warn!(kind = self.kind.name(), ?wait, "listing again: {why}");
                     sleep(wait).await;
@@ -175,7 +188,7 @@ impl KindWatch {
                     tracing::warn!(kind = self.kind.name(), ?wait, "watching again: {why}");
                     sleep(wait).await;
                 }
-                gone_or_deaf => return gone_or_deaf,
+                gone_denied_or_deaf => return gone_denied_or_deaf,
             }
         }
     }
@@ -279,6 +292,7 @@ fn judge(what: &str, error: &kube::Error) -> End {
         cause = error.source();
     }
     match error {
+        kube::Error::Api(status) if matches!(status.code, 403 | 404) => End::Denied(why),
         kube::Error::Api(status) if matches!(status.code, 400..=428 | 430..=499) => End::Gone(why),
         _ => End::Failed(why),
     }
