@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::evaluator::{Evaluator, Packet, Verdict};
 use hugepages::object::Protocol;
+use portgate_controlplane::Warning;
 use serde_json::Value;
 
 #[test]
@@ -41,7 +42,14 @@ fn run(case: &Path, failures: &mut Vec<String>) -> usize {
         }
     };
     let report = portgate_controlplane::load_dir(case).unwrap();
-    assert_eq!(report.warnings, [], "{}", case.display());
+    // Nothing in a case is against the rules, but for slices that belong to nobody.
+    let odd = |warning: &&Warning| {
+        !warning
+            .message
+            .contains("kubernetes.io/service-name is missing")
+    };
+    let odd: Vec<_> = report.warnings.iter().filter(odd).collect();
+    assert!(odd.is_empty(), "{}: {odd:?}", case.display());
     let objects = portgate_controlplane::desired_state(&settings.gateway, report.objects);
     for object in &objects {
         hugepages::codec::validate(object).unwrap();

@@ -157,6 +157,67 @@ fn names_that_the_region_cannot_hold_are_refused() {
 }
 
 #[test]
+fn the_longest_names_that_kubernetes_allows_are_served() {
+    // A namespace, a Service and a port have labels' names, a slice and a node have subdomains'.
+    let (label, subdomain) = ("x".repeat(63), ["y".repeat(63), "z".repeat(189)].join("."));
+    let mut document = service(&label, json!({}));
+    document["metadata"]["namespace"] = label.as_str().into();
+    document["spec"]["ports"][0]["name"] = label.as_str().into();
+    let mut of_it = slice(&label, &[ready("10.244.1.1", &subdomain)]);
+    of_it["metadata"]["namespace"] = label.as_str().into();
+    of_it["metadata"]["name"] = subdomain.as_str().into();
+    of_it["ports"][0]["name"] = label.as_str().into();
+    assert_eq!(subdomain.len(), 253);
+    let world = World::of(&[document, of_it]);
+    assert_eq!(world.warned(), [""; 0]);
+    let outcome = world.at(NODE);
+    assert_eq!(outcome.tcp(POD, "10.96.0.1:80"), "-> 10.244.1.1:8080");
+    assert_eq!(
+        outcome.service(POD, "10.96.0.1:80"),
+        Some(format!("{label}/{label}"))
+    );
+}
+
+#[test]
+fn names_may_be_in_any_script() {
+    let mut document = service("größe-网", json!({}));
+    document["metadata"]["namespace"] = "пространство".into();
+    let mut of_it = slice("größe-网", &[ready("10.244.1.1", "узел-🦀")]);
+    of_it["metadata"]["namespace"] = "пространство".into();
+    let mut bad = service("плохой", json!({}));
+    bad["spec"]["ports"] = json!([{"port": 70_000, "name": "é"}]);
+    bad["spec"]["clusterIP"] = "10.96.0.2".into();
+    let world = World::of(&[document, of_it, bad]);
+    let warned = world.warned();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].starts_with("Service test/плохой: "), "{warned:?}");
+    let outcome = world.at(NODE);
+    assert_eq!(
+        outcome.service(POD, "10.96.0.1:80").as_deref(),
+        Some("пространство/größe-网")
+    );
+}
+
+#[test]
+fn a_slice_without_a_service_is_named_and_spoils_nothing() {
+    let mut lost = slice("web", &here_and_there());
+    lost["metadata"]["name"] = "lost".into();
+    lost["metadata"]["labels"] = json!({});
+    let world = World::of(&[
+        service("web", json!({})),
+        slice("web", &here_and_there()),
+        lost,
+    ]);
+    let warned = world.warned();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(
+        warned[0].starts_with("EndpointSlice test/lost: the label kubernetes.io/service-name"),
+        "{warned:?}"
+    );
+    assert!(world.at(NODE).tcp(POD, "10.96.0.1:80").starts_with("->"));
+}
+
+#[test]
 fn addresses_are_read_as_people_mean_them() {
     let world = World::of(&[
         service(

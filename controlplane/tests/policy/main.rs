@@ -7,5 +7,6 @@ mod edge_gateways;
 mod evaluator;
 mod lenient_conversion;
 mod scale;
+mod service_map;
 mod service_rules;
 mod world;

@@ -59,11 +59,17 @@ impl Rig {
     }
 
     fn start(&self) -> Program {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
         let mut child = Command::new(PROGRAM)
             .arg("--config")
             .arg(self.path("portgate.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -267,6 +273,66 @@ fn metrics_tell_what_is_wanted_and_what_is_installed() {
     ] {
         assert!(text.contains(name), "{name}\nin {text}");
     }
+}
+
+#[test]
+fn bad_objects_are_each_reported_once_by_name_and_counted_and_the_rest_is_served() {
+    let rig = Rig::new();
+    let mut dataplane = DataPlane::start(&rig.region());
+    rig.write("good.yaml", &service("good", "10.96.0.9", &["10.0.0.9"]));
+    let bad = |turn: usize| {
+        format!(
+            "# {turn}\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: port, namespace: test}}\n\
+             spec: {{clusterIP: 10.96.0.1, ports: [{{port: 70000}}]}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: größe, namespace: test}}\n\
+             spec: {{clusterIP: 10.96.0.2, ports: [{{port: 80}}], externalIPs: [nowhere]}}\n---\n\
+             apiVersion: v1\nkind: Service\nmetadata: {{name: {}}}\n\
+             spec: {{clusterIP: 10.96.0.3}}\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: lost, namespace: test}}\naddressType: IPv4\n---\n\
+             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+             metadata: {{name: family, namespace: test, labels: {{kubernetes.io/service-name: good}}}}\n\
+             addressType: IPv4\nports: [{{port: 8080}}]\nendpoints: [{{addresses: [\"fd00::1\"]}}]\n",
+            "n".repeat(300)
+        )
+    };
+    rig.write("bad.yaml", &bad(0));
+    let program = rig.start();
+    let long = "n".repeat(300);
+    dataplane.work_until(|dataplane| cluster_ips(dataplane) == ["10.96.0.2", "10.96.0.9"]);
+    // The same again, twice.
+    for turn in 1..3 {
+        let before = counted(&rig, "portgate_controlplane_skipped_total");
+        rig.write("bad.yaml", &bad(turn));
+        eventually("the file is read again", || {
+            counted(&rig, "portgate_controlplane_skipped_total") == before + 5
+        });
+    }
+    assert_eq!(counted(&rig, "portgate_controlplane_skipped_total"), 15);
+    let log = fs::read_to_string(rig.path("log")).unwrap();
+    for (name, what) in [
+        ("Service test/port:", "70000"),
+        ("Service test/größe:", "nowhere"),
+        (&*format!("Service default/{long}:"), "bytes"),
+        ("EndpointSlice test/lost:", "service-name"),
+        ("EndpointSlice test/family:", "addressType"),
+    ] {
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(name)).collect();
+        assert!(
+            lines.len() == 1 && lines[0].contains(what),
+            "{name} {what}: {lines:?} in {log}"
+        );
+    }
+    assert!(program.terminate().success());
+}
+
+/// The number that a metric has; 0 while it is not there.
+fn counted(rig: &Rig, metric: &str) -> u64 {
+    let (_, text) = rig.get("/metrics");
+    let mut lines = text.lines();
+    let value = lines.find_map(|line| line.strip_prefix(&format!("{metric} ")));
+    value.map_or(0, |value| value.parse().unwrap())
 }
 
 fn run(arguments: &[&str]) -> Output {

@@ -1,12 +1,14 @@
-//! UDP flows and endpoints that come and go: the cases R01–R14 and U01–U03 of the Service semantics, on the
+//! Flows and endpoints that come and go: the cases R01–R14 and U01–U04 of the Service semantics, on the
 //! packet path. Every test is named after its cases.
 
 mod common;
 
 use common::*;
+use engine::shared::Options;
 use engine::sweep::sweep;
 use hugepages::object::Protocol;
-use packet::build::FrameSpec;
+use packet::build::{FrameSpec, Transport};
+use packet::tcp::{ACK, RST, SYN};
 use packet::tuple::Tuple;
 
 const CLUSTER_IP: &str = "100.64.0.10:8000";
@@ -157,6 +159,33 @@ fn r12_flows_end_when_the_service_is_deleted() {
 }
 
 #[test]
+fn r13_of_many_flows_one_pass_ends_the_few_that_are_stale() {
+    let other = Spec {
+        protocol: Protocol::Udp,
+        ..Spec::new("default/other", &["100.64.0.11:3000"], &[OTHER])
+    };
+    let specs = [udp(&[OK]), other.clone()];
+    let mut gateway = Gateway::with(&specs, 1, 1 << 16, Options::default());
+    let mut many = |to: &str, ports: std::ops::Range<u16>| {
+        for port in ports {
+            let from = format!("203.0.113.50:{port}");
+            let frame = FrameSpec::udp(at(&from), at(to)).with_payload(b"hello");
+            gateway.pass(OUTSIDE, &from_client(frame));
+        }
+    };
+    many("100.64.0.11:3000", 1_024..21_024);
+    many(CLUSTER_IP, 30_000..30_007);
+    assert_eq!(gateway.states().len(), 20_007);
+    assert_eq!(change(&mut gateway, &[udp(&[OTHER]), other.clone()]), 7);
+    assert_eq!(
+        gateway.states().len(),
+        20_000,
+        "the others are as they were"
+    );
+    assert_eq!(change(&mut gateway, &[udp(&[OTHER]), other]), 0);
+}
+
+#[test]
 fn r14_the_same_state_sent_again_ends_nothing() {
     let mut gateway = Gateway::new(&[udp(&[OK])]);
     let seen = send(&mut gateway, CLUSTER_IP).unwrap();
@@ -177,4 +206,29 @@ fn u01_and_u02_a_client_with_one_port_follows_the_endpoints() {
         assert_eq!(send(&mut gateway, to).unwrap().to(), at(OTHER));
         gateway.assert_balanced();
     }
+}
+
+#[test]
+fn u04_a_segment_outside_the_window_resets_nobody() {
+    let mut gateway = Gateway::new(&[service(Protocol::Tcp, &[OK])]);
+    let client = |flags| FrameSpec::tcp(at(CLIENT), at(CLUSTER_IP), flags);
+    let there = tuple(&gateway.pass(OUTSIDE, &from_client(client(SYN))).1);
+    let answer = FrameSpec::tcp(there.to(), there.from(), SYN | ACK);
+    gateway.pass(PODS, &from_pod(answer));
+    gateway.pass(OUTSIDE, &from_client(client(ACK)));
+    let mut stray = client(ACK).with_payload(b"from long ago");
+    if let Transport::Tcp { seq, ack, .. } = &mut stray.transport {
+        (*seq, *ack) = (3_000_000_000, 2_000_000_000);
+    }
+    // It reaches the pod, whose own TCP knows what to do with it; nothing is sent to the client, and
+    // no RST to anybody.
+    let (link, seen) = gateway.pass(OUTSIDE, &from_client(stray));
+    assert_eq!((link, tuple(&seen)), (PODS, there));
+    assert_eq!(seen[47] & RST, 0);
+    let more = client(ACK).with_payload(b"and on it goes");
+    assert_eq!(tuple(&gateway.pass(OUTSIDE, &from_client(more)).1), there);
+    let back = FrameSpec::tcp(there.to(), there.from(), ACK).with_payload(b"both ways");
+    let (link, _) = gateway.pass(PODS, &from_pod(back));
+    assert_eq!(link, OUTSIDE);
+    gateway.assert_balanced();
 }
