@@ -24,6 +24,7 @@ nginx-light     | command -v nginx                     | the pods
 nftables        | command -v nft                       | rules of the kernel, beside which the gateway is measured
 iptables        | command -v iptables-restore          | the same
 dpdk-dev        | command -v dpdk-testpmd              | test program of DPDK, a floor of the measurements
+openssl         | command -v openssl                   | certificates of the cluster for tests
 valgrind        | command -v valgrind                  | counting instructions
 '
 

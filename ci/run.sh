@@ -85,6 +85,8 @@ e2e() {
 
 test-cluster() {
     need_root "cluster tests make network namespaces"
+    deps
+    build
     PORTGATE_CLUSTER_BIN=$(ci/cluster/build.sh)
     export PORTGATE_CLUSTER_BIN
     # One after the other: each test has a cluster of its own.

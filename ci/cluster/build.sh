@@ -18,6 +18,9 @@ kube-proxy              k8s.io/kubernetes/cmd/kube-proxy
 kubectl                 k8s.io/kubernetes/cmd/kubectl
 '
 
+# Exit code when something has to be built and there is no Go to do it.
+readonly NO_GO=3
+
 version=$(sed -n 's|^\tk8s.io/kubernetes \(v[^ ]*\).*|\1|p' "$module/go.mod")
 folder=${XDG_CACHE_HOME:-$HOME/.cache}/portgate/kubernetes-$version
 
@@ -62,11 +65,11 @@ build() {
 
 need_commands() {
     local command missing=
-    for command in openssl nft curl flock; do
+    for command in flock sort; do
         command -v "$command" >/dev/null || missing="$missing $command"
     done
     [ -z "$missing" ] && return
-    echo "ci/cluster: missing commands:$missing; 'apt-get install openssl nftables curl util-linux' has them all." >&2
+    echo "ci/cluster: missing commands:$missing; 'apt-get install util-linux coreutils' has them." >&2
     exit 1
 }
 
@@ -88,7 +91,7 @@ need_go() {
   ======================================================================================
 
 TEXT
-    exit 1
+    exit "$NO_GO"
 }
 
 main

@@ -4,7 +4,7 @@
 //! `make test-cluster` provides the programs and runs these tests; without them they are ignored.
 
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,8 +261,104 @@ fn the_gateways_account_may_do_what_it_does_and_nothing_else() {
     for verb in ["update", "patch", "delete"] {
         assert!(!may(verb, "services") && !may(verb, "events"), "{verb}");
     }
+    // ServiceCIDRs are asked for and not needed.
     let log = gateway.controlplane.log();
-    assert!(!log.contains("forbidden"), "{log}");
+    let others = log.lines().filter(|line| !line.contains("servicecidrs"));
+    let refused: Vec<_> = others.filter(|line| line.contains("forbidden")).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+}
+
+#[test]
+#[ignore = "needs the programs of Kubernetes: run `make test-cluster`"]
+fn s05_kubectl_describe_tells_of_a_health_port_that_the_gateway_cannot_listen_on() {
+    const PORT: u16 = 31_999;
+    let lab = Lab::new();
+    let taken = lab.net.gateway.enter(|| {
+        let everywhere = TcpListener::bind(("::", PORT));
+        everywhere.or_else(|_| TcpListener::bind(("0.0.0.0", PORT)))
+    });
+    let taken = taken.expect("the port is free so far");
+    let mut gateway = lab.start_gateway();
+    let balancer = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "balanced", "namespace": "default"},
+        "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+                 "healthCheckNodePort": PORT, "selector": {"app": "balanced"},
+                 "ports": [{"name": "http", "port": 80}]},
+    });
+    lab.cluster.apply(&balancer.to_string());
+    lab.make_pods("balanced", 0..2);
+    let describe = || {
+        let text = lab.cluster.kubectl(&["describe", "service/balanced"]);
+        text.contains("FailedToStartServiceHealthcheck")
+            .then_some(text)
+    };
+    let text = wait::until("the Service has an Event", SOON, describe);
+    let words = ["Warning", "portgate", "healthCheckNodePort 31999", "in use"];
+    for word in words {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    gateway
+        .controlplane
+        .wait_for_log(&["default/balanced", "31999", "in use"], SOON);
+    drop(taken);
+    let health = format!("http://127.0.0.1:{PORT}/");
+    wait::until("the health check tells of both endpoints", SOON, || {
+        let answer = curl::get(&lab.net.gateway, &health).ok()?;
+        answer.contains("\"localEndpoints\":2").then_some(())
+    });
+    // Whoever starts again finds the port free and has nothing to tell.
+    gateway.controlplane.stop();
+    gateway.restart_controlplane();
+    wait::until("the health check is answered again", SOON, || {
+        curl::get(&lab.net.gateway, &health).ok()
+    });
+    let events = lab.cluster.kubectl(&["get", "events", "-o", "name"]);
+    let of_it = events.lines().filter(|name| name.contains("/balanced."));
+    assert_eq!(of_it.count(), 1, "{events}");
+}
+
+#[test]
+#[ignore = "needs the programs of Kubernetes: run `make test-cluster`"]
+fn k11_networks_of_services_come_from_the_cluster_where_the_gateway_may_read_them() {
+    let lab = Lab::new();
+    lab.cluster
+        .apply(include_str!("../cluster/rbac-servicecidrs.yaml"));
+    let gateway = lab.start_gateway();
+    let known = |number: usize| {
+        let line = format!("portgate_controlplane_objects{{kind=\"ServiceCIDR\"}} {number}\n");
+        wait::until(&line, SOON, || {
+            let metrics = curl::get(&lab.net.gateway, "http://127.0.0.1:9102/metrics").ok()?;
+            metrics.contains(&line).then_some(())
+        });
+    };
+    // The API server makes the first one itself, of its own flag.
+    known(1);
+    let before = digest(&gateway);
+    let more = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "more"}, "spec": {"cidrs": ["100.80.0.0/24"]},
+    });
+    lab.cluster.apply(&more.to_string());
+    known(2);
+    wait::until("the network is installed", SOON, || {
+        (digest(&gateway) != before).then_some(())
+    });
+    // Kubernetes lets go of it when no address of it is in use.
+    lab.cluster
+        .kubectl(&["delete", "servicecidr/more", "--wait=false"]);
+    let patch = [
+        "patch",
+        "servicecidr/more",
+        "--type=merge",
+        "-p",
+        "{\"metadata\":{\"finalizers\":null}}",
+    ];
+    lab.cluster.kubectl(&patch);
+    known(1);
+    wait::until("the network is gone", SOON, || {
+        (digest(&gateway) == before).then_some(())
+    });
 }
 
 #[test]
