@@ -45,7 +45,8 @@ pub(super) struct OpenPorts {
 #[derive(Debug)]
 struct OpenPort {
     port: u16,
-    tasks: Vec<JoinHandle<()>>,
+    /// The tasks that answer, by the address listened on; `None` is every address.
+    tasks: BTreeMap<Option<IpAddr>, JoinHandle<()>>,
     failure: Option<Failure>,
 }
 
@@ -78,40 +79,31 @@ impl OpenPorts {
         self.ports
             .retain(|name, open| wanted.get(name).is_some_and(|(port, _)| *port == open.port));
         for (name, (port, uid)) in wanted {
-            let open = self.ports.get(&name);
-            if open.is_some_and(|open| open.failure.is_none()) {
-                continue;
+            let mut open = self
+                .ports
+                .remove(&name)
+                .unwrap_or_else(|| OpenPort::new(port));
+            match open
+                .complete(health, &name, self.addresses.as_deref())
+                .await
+            {
+                Ok(()) => open.failure = None,
+                Err(why) => self.tell(&mut open, why, &name, uid),
             }
-            let mut before = self.ports.remove(&name);
-            let before = before.as_mut().and_then(|open| open.failure.take());
-            let mut opened = OpenPort::new(health, &name, port, self.addresses.as_deref()).await;
-            if let Some(failure) = &mut opened.failure {
-                self.tell(before, failure, &name, port, uid);
-            }
-            self.ports.insert(name, opened);
+            self.ports.insert(name, open);
         }
     }
 
     /// Tells of a failure that is new, and now and then of one that is not.
-    fn tell(
-        &self,
-        before: Option<Failure>,
-        failure: &mut Failure,
-        name: &ObjectName,
-        port: u16,
-        uid: Option<String>,
-    ) {
-        match before {
-            Some(before) if before.why == failure.why => {
+    fn tell(&self, open: &mut OpenPort, why: String, name: &ObjectName, uid: Option<String>) {
+        let port = open.port;
+        match &open.failure {
+            Some(before) if before.why == why => {
                 if before.told.elapsed() < REMINDER {
-                    failure.told = before.told;
                     return;
                 }
             }
-            _ => {
-                let why = &failure.why;
-                tracing::warn!("Service {name}: spec.healthCheckNodePort {port}: {why}");
-            }
+            _ => tracing::warn!("Service {name}: spec.healthCheckNodePort {port}: {why}"),
         }
         self.recorder.record(Occurrence {
             regarding: Regarding {
@@ -122,65 +114,68 @@ impl OpenPorts {
             is_warning: true,
             reason: "FailedToStartServiceHealthcheck",
             action: "Listen",
-            note: format!(
-                "the gateway cannot listen on healthCheckNodePort {port}: {}",
-                failure.why
-            ),
+            note: format!("the gateway cannot listen on healthCheckNodePort {port}: {why}"),
             at: SystemTime::now(),
+        });
+        open.failure = Some(Failure {
+            why,
+            told: Instant::now(),
         });
     }
 }
 
 impl OpenPort {
-    async fn new(
+    const fn new(port: u16) -> Self {
+        Self {
+            port,
+            tasks: BTreeMap::new(),
+            failure: None,
+        }
+    }
+
+    /// Listens where it does not yet. `Err` says where it cannot, and why.
+    async fn complete(
+        &mut self,
         health: &Health,
         name: &ObjectName,
-        port: u16,
         addresses: Option<&[IpAddr]>,
-    ) -> Self {
-        let mut listeners = Vec::new();
-        match addresses {
-            None => {
-                let listener = listen_everywhere(port).await;
-                listeners.push(listener.map_err(|error| error.to_string()));
+    ) -> Result<(), String> {
+        let places = match addresses {
+            None => vec![None],
+            Some(addresses) => addresses.iter().copied().map(Some).collect(),
+        };
+        let mut result = Ok(());
+        for place in places {
+            if self.tasks.contains_key(&place) {
+                continue;
             }
-            Some(addresses) => {
-                for address in addresses {
-                    let listener = TcpListener::bind(SocketAddr::from((*address, port))).await;
-                    listeners.push(listener.map_err(|error| format!("{address}: {error}")));
-                }
-            }
-        }
-        let mut failure = None;
-        let mut tasks = Vec::new();
-        for listener in listeners {
+            let listener = match place {
+                None => listen_everywhere(self.port)
+                    .await
+                    .map_err(|error| error.to_string()),
+                Some(address) => TcpListener::bind(SocketAddr::from((address, self.port)))
+                    .await
+                    .map_err(|error| format!("{address}: {error}")),
+            };
             match listener {
                 Ok(listener) => {
                     let app = router(health.clone(), name.clone());
-                    tasks.push(tokio::spawn(async move {
+                    let task = tokio::spawn(async move {
                         // Ends only when the task is aborted.
                         let _ = axum::serve(listener, app).await;
-                    }));
-                }
-                Err(why) => {
-                    failure = Some(Failure {
-                        why,
-                        told: Instant::now(),
                     });
+                    self.tasks.insert(place, task);
                 }
+                Err(why) => result = Err(why),
             }
         }
-        Self {
-            port,
-            tasks,
-            failure,
-        }
+        result
     }
 }
 
 impl Drop for OpenPort {
     fn drop(&mut self) {
-        for task in &self.tasks {
+        for task in self.tasks.values() {
             task.abort();
         }
     }

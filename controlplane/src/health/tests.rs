@@ -244,6 +244,27 @@ async fn s05_a_port_that_is_taken_is_tried_again_and_hinders_no_other() {
 }
 
 #[tokio::test]
+async fn an_address_that_cannot_be_listened_on_leaves_the_others_alone() {
+    let health = healthy();
+    let taken = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
+    let port = taken.local_addr().unwrap().port();
+    check(&health, port, 1);
+    let other = IpAddr::from([127, 0, 0, 78]);
+    let recorder = Recorder::silent(Metrics::new());
+    let mut open = OpenPorts::new(Some(vec![other, LOCALHOST]), recorder);
+    open.adapt(&health).await;
+    let mut kept = TcpStream::connect((other, port)).await.unwrap();
+    open.adapt(&health).await;
+    drop(taken);
+    open.adapt(&health).await;
+    assert_eq!(status(port, "/").await, "200");
+    kept.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    kept.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains(" 200 "), "{answer}");
+}
+
+#[tokio::test]
 async fn s06_only_the_given_addresses_are_listened_on() {
     let health = healthy();
     let port = free_port().await;

@@ -250,7 +250,7 @@ fn k05_k06_k07_a_service_becomes_a_local_balancer_stays_and_goes_back() {
     );
     balancer["status"] = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.1"}]}});
     let mut cluster = Cluster::new();
-    cluster.apply(&[plain.clone()]);
+    cluster.apply(std::slice::from_ref(&plain));
     assert_eq!(cluster.size(), (2, 0));
     assert!(cluster.apply(&[balancer.clone()]));
     assert_eq!(cluster.size(), (2, 1));
@@ -358,7 +358,7 @@ fn k12_labels_hand_a_service_to_somebody_else_and_back() {
         document
     };
     let mut cluster = Cluster::new();
-    cluster.apply(&[plain.clone()]);
+    cluster.apply(std::slice::from_ref(&plain));
     for (label, value) in [
         ("service.kubernetes.io/headless", ""),
         ("service.kubernetes.io/headless", "false"),
@@ -367,7 +367,7 @@ fn k12_labels_hand_a_service_to_somebody_else_and_back() {
     ] {
         assert!(cluster.apply(&[labelled(label, value)]));
         assert_eq!(cluster.size(), (0, 0), "{label}={value}");
-        assert!(cluster.apply(&[plain.clone()]));
+        assert!(cluster.apply(std::slice::from_ref(&plain)));
         assert_eq!(cluster.size(), (1, 0));
     }
     let mut slice = crate::world::slice("web", &here_and_there());
@@ -556,7 +556,7 @@ fn l10_l11_a_second_slice_comes_and_goes() {
     let two = slice("ep1", 2, &["1.2@"], &["p12"]);
     let both = [one.clone(), two];
     let map = ["ep1:p11 -> 10.244.1.1:11", "ep1:p12 -> 10.244.1.2:12"];
-    changed(&[one.clone()], &both, &map, &[("ep1", 1)], true);
+    changed(std::slice::from_ref(&one), &both, &map, &[("ep1", 1)], true);
     changed(&both, &[one], &["ep1:p11 -> 10.244.1.1:11"], &[], true);
 }
 
