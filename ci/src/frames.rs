@@ -10,6 +10,8 @@ pub const ARP: u16 = 0x0806;
 pub const IPV6: u16 = 0x86dd;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
 /// The Ethernet broadcast address.
 pub const BROADCAST: [u8; 6] = [0xff; 6];
 
@@ -86,6 +88,51 @@ pub fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> (u16, Vec<
         }
         _ => panic!("{} and {} are of two families", from.0, to.0),
     }
+}
+
+/// An IPv4 packet with the SYN that opens a connection (RFC 9293), without options.
+pub fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut segment = Vec::new();
+    segment.extend(from.1.to_be_bytes());
+    segment.extend(to.1.to_be_bytes());
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    let pseudo = [&from.0.octets()[..], &to.0.octets(), &[0, TCP, 0, 20]].concat();
+    let sum = checksum(&[&pseudo[..], &segment].concat());
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    ipv4(from.0, to.0, TCP, &segment)
+}
+
+/// The fragments of a packet of [`udp`], each with at most `most` bytes (a multiple of 8) behind its headers
+/// (RFC 791, section 3.2; RFC 8200, section 4.5).
+pub fn fragments(kind: u16, packet: &[u8], id: u16, most: usize) -> Vec<Vec<u8>> {
+    let header = if kind == IPV4 { 20 } else { 40 };
+    let payload = &packet[header..];
+    let parts = payload.chunks(most).enumerate();
+    parts
+        .map(|(at, part)| {
+            let offset = (at * most) as u16;
+            let more = usize::from(offset) + part.len() < payload.len();
+            let mut head = packet[..header].to_vec();
+            if kind == IPV4 {
+                let length = (header + part.len()) as u16;
+                head[2..4].copy_from_slice(&length.to_be_bytes());
+                head[4..6].copy_from_slice(&id.to_be_bytes());
+                let word = (offset / 8) | (u16::from(more) << 13);
+                head[6..8].copy_from_slice(&word.to_be_bytes());
+                head[10..12].fill(0);
+                let sum = checksum(&head);
+                head[10..12].copy_from_slice(&sum.to_be_bytes());
+            } else {
+                let length = (8 + part.len()) as u16;
+                head[4..6].copy_from_slice(&length.to_be_bytes());
+                let next = std::mem::replace(&mut head[6], 44);
+                head.extend([next, 0]);
+                head.extend((offset | u16::from(more)).to_be_bytes());
+                head.extend(u32::from(id).to_be_bytes());
+            }
+            [head, part.to_vec()].concat()
+        })
+        .collect()
 }
 
 /// An IPv4 packet (RFC 791) with a time to live of 64 and no options.

@@ -4,7 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Namespace of every object.
 pub const NAMESPACE: &str = "default";
@@ -42,6 +42,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// `externalTrafficPolicy: Local`.
     pub local: bool,
+    /// Annotations, name and value.
+    pub annotations: Vec<(&'static str, String)>,
 }
 
 /// A directory that a control plane watches.
@@ -108,6 +110,7 @@ impl Service {
             cluster_ips: cluster_ips.to_vec(),
             ports: ports.to_vec(),
             local: false,
+            annotations: Vec::new(),
         }
     }
 
@@ -140,10 +143,15 @@ impl Service {
         if kind == "NodePort" {
             spec["externalTrafficPolicy"] = if self.local { "Local" } else { "Cluster" }.into();
         }
+        let annotations: Map<_, _> = self
+            .annotations
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), value.clone().into()))
+            .collect();
         json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": { "name": self.name, "namespace": NAMESPACE },
+            "metadata": { "name": self.name, "namespace": NAMESPACE, "annotations": annotations },
             "spec": spec,
         })
     }

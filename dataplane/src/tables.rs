@@ -7,6 +7,8 @@ use engine::affinity::Affinity;
 use engine::flow::FlowTable;
 use engine::fragments::Fragments;
 use engine::neighbour::Neighbours;
+use engine::orders::Orders;
+use engine::rates::Rates;
 use engine::shared::{OpenFlows, Options};
 use engine::topology::Topology;
 use hugepages::{Family, Origin, Region};
@@ -50,6 +52,8 @@ pub fn take(
         topology: Arc::new(topology),
         open_flows,
         fragments: Fragments::default(),
+        rates: Rates::new(&options.limits, seeds[0]),
+        orders: Orders::default(),
         options,
     }
 }

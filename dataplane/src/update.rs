@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use engine::Shared;
 use engine::counters::{Counters, Total};
+use engine::departures::Departures;
 use engine::install::{Installation, Installed};
 use engine::publish::Publisher;
 use engine::snapshot::Snapshot;
@@ -29,8 +30,8 @@ pub const MAIN_PAUSE: Duration = Duration::from_micros(200);
 /// Records taken from the ring before the main core looks at other things again.
 const RECORDS_A_TURN: usize = 4096;
 
-/// Buckets of a flow table looked at before the main core takes commands again: about a millisecond in a table
-/// full of flows.
+/// Buckets of a flow table looked at before the main core takes commands again: a pass over a table for a million flows
+/// takes 128 such turns.
 const BUCKETS_A_TURN: usize = 2048;
 
 /// The main core's side of the region.
@@ -46,6 +47,10 @@ pub struct Updater {
     /// The main core's own counters.
     counters: Counters,
     sweep_due: bool,
+    /// Endpoints that left services which do not keep the flows to them.
+    departures: Departures,
+    /// When [`Updater::now`] was 0.
+    started: Instant,
     sweep: Sweep,
     /// Since when a pass is under way, and how many flows it has removed.
     swept: Option<(Instant, u64)>,
@@ -96,6 +101,8 @@ impl Updater {
             // An endpoint may have left between the last update and the end of the data plane before;
             // but what is not restored is not known to have left before the first update says so.
             sweep_due,
+            departures: Departures::default(),
+            started: Instant::now(),
             sweep: Sweep::default(),
             swept: None,
             sweep_after_update: !sweep_due,
@@ -103,6 +110,9 @@ impl Updater {
             control_boot: region.control_plane().boot,
             region,
         };
+        if sweep_due {
+            updater.note_any_departed();
+        }
         // What an earlier data plane left unread belongs to an update that it had begun.
         updater.commands.clear();
         updater.report();
@@ -152,6 +162,11 @@ impl Updater {
             self.sweep_due = false;
             self.sweep.begin(&self.shared);
         }
+        let now = self.now();
+        if in_use == 0 && self.departures.is_due(now) {
+            self.mark_gone(now);
+        }
+        self.departures.give(&self.shared, now);
         if self.sweep.is_under_way() {
             self.go_on_sweeping();
         }
@@ -204,8 +219,12 @@ impl Updater {
                              is served, but a restart will need the control plane");
         }
         self.publisher.publish(self.installed.snapshot().clone());
-        self.sweep_due |=
-            installation.udp_endpoints_left || std::mem::take(&mut self.sweep_after_update);
+        self.departures.note(&installation.departed, self.now());
+        let is_first = std::mem::take(&mut self.sweep_after_update);
+        if is_first {
+            self.note_any_departed();
+        }
+        self.sweep_due |= installation.udp_endpoints_left || is_first;
         self.report();
         let nanos = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (generation, digest) = (installation.generation, installation.digest);
@@ -290,6 +309,32 @@ impl Updater {
     fn reply(&mut self, reply: &Reply) {
         if self.replies.push_all(&[encode_reply(reply)]) == 0 {
             tracing::debug!(?reply, "nobody reads replies");
+        }
+    }
+
+    /// Milliseconds since the start.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Endpoints may have left while no data plane ran, or before the one before could do anything about it.
+    fn note_any_departed(&mut self) {
+        let any = self.installed.may_have_departed();
+        self.departures.note(&any, self.now());
+    }
+
+    /// Has the workers reset TCP flows whose endpoint is gone.
+    fn mark_gone(&mut self, now: u64) {
+        let begun = Instant::now();
+        let done = self.departures.mark(&self.shared, &self.installed, now);
+        self.counters.add(Total::FlowsRemoved, done.removed);
+        if done.marked + done.removed > 0 {
+            tracing::info!(
+                resetting = done.marked,
+                removed = done.removed,
+                micros = begun.elapsed().as_micros(),
+                "TCP flows to endpoints that left are reset"
+            );
         }
     }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use dpdk::{Eal, EalConfig, LcorePlan, LogLevel, Mempool, Port, PortConfig, PortDevice, Queue};
 use engine::flow::Timeouts;
+use engine::limits::Limits;
 use engine::shared::{Choice, Options};
-use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use hugepages::layout::Geometry;
 use hugepages::object::Prefix;
 use settings::{BackendChoice, Device, HugePages, Settings};
@@ -176,6 +177,11 @@ pub(crate) fn topology(settings: &Settings, open: &[OpenLink]) -> Topology {
             mac: link.mac.unwrap_or(open.port.info().mac),
             vlan: link.vlan,
             mtu: open.port.info().mtu.min(link.mtu),
+            mss_clamp: match link.mss_clamp {
+                settings::MssClamp::Off => MssClamp::Off,
+                settings::MssClamp::Auto => MssClamp::Auto,
+                settings::MssClamp::Size(size) => MssClamp::Size(size),
+            },
             addresses: link
                 .addresses
                 .iter()
@@ -208,6 +214,13 @@ pub(crate) fn options(settings: &Settings) -> Options {
         maglev_seed: settings.gateway.maglev_seed,
         nodeport_range: settings.gateway.nodeport_range,
         timeouts: Timeouts::default(),
+        limits: Limits {
+            half_open_percent: settings.limits.half_open_percent,
+            half_open_per_service_percent: settings.limits.half_open_per_service_percent,
+            new_flows_per_source: settings.limits.new_flows_per_source,
+            new_flows_per_service: settings.limits.new_flows_per_service,
+            workers: settings.workers.count,
+        },
     }
 }
 

@@ -10,7 +10,7 @@
 //! | journal | 1 + 2 × (1 + 2 × journal records) | data plane: see [`crate::journal`] |
 //! | worker counters | 64 × workers | the worker; 512 words each |
 //! | service keys | service slots / 8 | data plane; one word a slot |
-//! | service counters | workers × service slots / 2 | the worker; four words a slot |
+//! | service counters | workers × service slots | the worker; eight words a slot, in two halves |
 //! | links | 4 × links | data plane: see [`crate::link_info`] |
 //! | neighbours | 1024 | data plane |
 //! | affinity | 65536 | workers |
@@ -40,6 +40,9 @@ pub const HEADER_LINES: usize = 64;
 
 /// Lines of counters of a worker: 512 words.
 pub const WORKER_LINES: usize = 64;
+
+/// Words of counters of a service at a worker: a line.
+const SERVICE_WORDS: usize = 8;
 
 /// Lines that describe a link.
 pub const LINK_LINES: usize = 4;
@@ -185,7 +188,7 @@ impl Section {
             Self::Journal => crate::journal::lines(geometry.journal_records as usize),
             Self::WorkerCounters => WORKER_LINES * workers,
             Self::ServiceKeys => service_slots / 8,
-            Self::ServiceCounters => workers * service_slots / 2,
+            Self::ServiceCounters => workers * service_slots,
             Self::Links => LINK_LINES * usize::from(geometry.links),
             Self::Neighbours => NEIGHBOUR_LINES,
             Self::Affinity => AFFINITY_LINES,
@@ -288,6 +291,7 @@ fn digest(geometry: &Geometry) -> u64 {
     let constants = [
         HEADER_LINES,
         WORKER_LINES,
+        SERVICE_WORDS,
         LINK_LINES,
         NEIGHBOUR_LINES,
         AFFINITY_LINES,

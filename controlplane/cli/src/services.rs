@@ -19,6 +19,7 @@ use crate::words::{CLASSES, class_name, endpoint, kind_name, kind_title, or_dash
 /// Endpoints that a table shows before it only counts them.
 const SHOWN_ENDPOINTS: usize = 4;
 
+/// What a table shows; a document has all.
 const COUNTERS: [(ServiceCounter, &str); 4] = [
     (ServiceCounter::Flows, "flows"),
     (ServiceCounter::Frames, "frames"),
@@ -92,7 +93,7 @@ impl View {
     /// its own.
     fn rows(&self, service: &Service, frontends: &[&Frontend], table: &mut Table) {
         let mut name = [service.name.as_str(), or_dash(&service.port_name)];
-        let mut counts = self.counts(service).map_or_else(
+        let mut counts = self.counts(service, COUNTERS).map_or_else(
             || COUNTERS.map(|_| "shared".to_owned()),
             |counts| counts.map(|(_, count)| count.to_string()),
         );
@@ -145,7 +146,7 @@ impl View {
             "serving": self.endpoints(service.serving),
             "on_endpoint_gone": policy,
             "drain_seconds": drain,
-            "counters": self.counts(service).map(numbers),
+            "counters": self.counts(service, ServiceCounter::ALL).map(numbers),
         })
     }
 
@@ -190,9 +191,13 @@ impl View {
     }
 
     /// `None` for a service without counters of its own.
-    fn counts(&self, service: &Service) -> Option<[(&'static str, u64); 4]> {
+    fn counts<const N: usize>(
+        &self,
+        service: &Service,
+        counters: [(ServiceCounter, &'static str); N],
+    ) -> Option<[(&'static str, u64); N]> {
         let slot = self.installed.slot(service.key)?;
-        Some(COUNTERS.map(|(counter, name)| (name, self.counters.service(slot, counter))))
+        Some(counters.map(|(counter, name)| (name, self.counters.service(slot, counter))))
     }
 }
 

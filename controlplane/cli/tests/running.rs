@@ -168,7 +168,10 @@ fn services_have_a_json_form() {
     );
     assert_eq!(
         nginx["counters"],
-        json!({"flows": 2, "frames": 2, "bytes": 1500, "refused": 0})
+        json!({
+            "flows": 2, "frames": 2, "bytes": 1500, "refused": 0, "half_open_evicted": 0, "limited": 0,
+            "snat_exhausted": 0, "endpoint_resets": 0
+        })
     );
     let node_port = &nginx["frontends"][1];
     assert_eq!(node_port["type"], "nodeport");

@@ -70,8 +70,8 @@ impl<B: Buffer> Pipeline<B> {
             return Some(frame);
         };
         let bytes = frame.bytes_mut();
-        // Those who watch see more of the general way.
-        if O::WATCHES || bytes.len() > way.longest as usize {
+        // Those who watch see more of the general way, where segment sizes are clamped, too.
+        if O::WATCHES || self.clamps || bytes.len() > way.longest as usize {
             return Some(frame);
         }
         F::rewrite_plain(bytes, &hit.translation);

@@ -8,7 +8,8 @@
 //! | 16–79 | drops by [`Reason`] |
 //! | 128–255 | links: 8 words each, [`LinkCounter`] |
 //!
-//! Service counters: half a line a service slot, [`ServiceCounter`].
+//! Service counters: half a line a service slot for every frame's ([`ServiceCounter`], the first four), then half a
+//! line a slot for the rest, so that established frames touch as few lines as there can be.
 
 use hugepages::sync::{AtomicU64, Ordering};
 use hugepages::{HalfLine, Line, Slab};
@@ -58,11 +59,15 @@ pub enum Total {
     HandedOver,
     /// Frames taken from other workers, to be sent.
     TakenOver,
+    /// Half-open flows removed to make room for newer ones, among `FlowsRemoved`.
+    HalfOpenEvicted,
+    /// TCP resets sent because an endpoint is gone.
+    EndpointResets,
 }
 
 impl Total {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Received,
         Self::Sent,
         Self::Answered,
@@ -76,6 +81,8 @@ impl Total {
         Self::Bursts,
         Self::HandedOver,
         Self::TakenOver,
+        Self::HalfOpenEvicted,
+        Self::EndpointResets,
     ];
 
     /// Name in `portgate counters` and metrics.
@@ -95,6 +102,8 @@ impl Total {
             Self::Bursts => "bursts",
             Self::HandedOver => "handed_over",
             Self::TakenOver => "taken_over",
+            Self::HalfOpenEvicted => "half_open_evicted",
+            Self::EndpointResets => "endpoint_resets",
         }
     }
 }
@@ -131,7 +140,32 @@ pub enum ServiceCounter {
     Flows,
     /// Flows refused or dropped, whatever the reason.
     Refused,
+    /// Half-open flows removed to make room for newer ones.
+    HalfOpenEvicted,
+    /// Flows dropped by a limit of new flows a second, of sources or of the service; among `Refused`.
+    Limited,
+    /// Flows dropped because every SNAT port tried was taken; among `Refused`.
+    SnatExhausted,
+    /// TCP resets sent because an endpoint is gone.
+    EndpointResets,
 }
+
+impl ServiceCounter {
+    /// All, in the order of their numbers, with their names in metrics and documents.
+    pub const ALL: [(Self, &'static str); 8] = [
+        (Self::Frames, "frames"),
+        (Self::Bytes, "bytes"),
+        (Self::Flows, "flows"),
+        (Self::Refused, "refused"),
+        (Self::HalfOpenEvicted, "half_open_evicted"),
+        (Self::Limited, "limited"),
+        (Self::SnatExhausted, "snat_exhausted"),
+        (Self::EndpointResets, "endpoint_resets"),
+    ];
+}
+
+/// Counters in each of the two halves.
+const HALF: usize = 4;
 
 /// One worker's counters, to write or to read.
 #[derive(Debug, Clone)]
@@ -145,7 +179,7 @@ pub struct Counters {
 pub(crate) struct ServiceFrames<'a>(&'a [HalfLine]);
 
 impl Counters {
-    /// Counters in these lines: [`LINES`] and one for every two service slots.
+    /// Counters in these lines: [`LINES`] and one for every service slot.
     ///
     /// # Panics
     ///
@@ -162,7 +196,7 @@ impl Counters {
     /// Counters on the heap for this many service slots.
     #[must_use]
     pub fn heap(services: usize) -> Self {
-        Self::new(Slab::heap(LINES), Slab::heap(services.div_ceil(2)))
+        Self::new(Slab::heap(LINES), Slab::heap(services))
     }
 
     /// Adds to a total.
@@ -198,14 +232,28 @@ impl Counters {
     /// To count translated frames of services.
     #[inline(always)]
     pub(crate) fn service_frames(&self) -> ServiceFrames<'_> {
-        ServiceFrames(&self.services)
+        ServiceFrames(&self.services[..self.service_slots()])
     }
 
     /// Adds to a service's counter.
+    #[inline]
     pub fn add_service(&self, slot: u32, counter: ServiceCounter, count: u64) {
-        if let Some(words) = self.services.get(slot as usize) {
-            add(&words.0[counter as usize], count);
+        if let Some(word) = self.service_word(slot, counter) {
+            add(word, count);
         }
+    }
+
+    /// Counts a half-open flow removed to make room for newer ones.
+    pub(crate) fn evicted(&self, slot: u32) {
+        self.add(Total::FlowsRemoved, 1);
+        self.add(Total::HalfOpenEvicted, 1);
+        self.add_service(slot, ServiceCounter::HalfOpenEvicted, 1);
+    }
+
+    /// Counts a reset sent because an endpoint is gone.
+    pub(crate) fn reset(&self, slot: u32) {
+        self.add(Total::EndpointResets, 1);
+        self.add_service(slot, ServiceCounter::EndpointResets, 1);
     }
 
     /// Books what a process that was killed left open: frames that it had in hand are drops
@@ -254,15 +302,22 @@ impl Counters {
     /// A service's counter.
     #[must_use]
     pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
-        self.services
-            .get(slot as usize)
-            .map_or(0, |words| words.0[counter as usize].load(Ordering::Relaxed))
+        self.service_word(slot, counter)
+            .map_or(0, |word| word.load(Ordering::Relaxed))
     }
 
     /// Service slots that have counters.
     #[must_use]
     pub fn service_slots(&self) -> usize {
-        self.services.len()
+        self.services.len() / 2
+    }
+
+    #[inline(always)]
+    fn service_word(&self, slot: u32, counter: ServiceCounter) -> Option<&AtomicU64> {
+        let (half, word) = (counter as usize / HALF, counter as usize % HALF);
+        let slots = self.service_slots();
+        let at = slot as usize;
+        (at < slots).then(|| &self.services[half * slots + at].0[word])
     }
 }
 

@@ -293,6 +293,7 @@ mod tests {
             mac: [2; 6],
             vlan,
             mtu: 1500,
+            mss_clamp: crate::topology::MssClamp::Off,
             addresses: Vec::new(),
         }
     }

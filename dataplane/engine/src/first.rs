@@ -95,6 +95,7 @@ impl<B: Buffer> Pipeline<B> {
             towards,
             snat_ports,
             futile,
+            openings,
             ..
         } = self;
         let snapshot = snapshots.get();
@@ -139,6 +140,13 @@ impl<B: Buffer> Pipeline<B> {
             return Err(drops(Reason::FlowTableFull));
         }
         let (client, _) = F::ends(&addresses);
+        shared
+            .rates
+            .admit::<F>(slot, client, now.second)
+            .map_err(|reason| {
+                counters.add_service(slot, ServiceCounter::Limited, 1);
+                drops(reason)
+            })?;
         let backend = choose::<F>(shared, set, decision.frontend, key, now, random)
             .ok_or(End::Reject(Reason::NoEndpoint))
             .map_err(refused)?;
@@ -195,6 +203,12 @@ impl<B: Buffer> Pipeline<B> {
                 shared.open_flows.open(&backend);
                 counters.add(Total::FlowsCreated, 1);
                 counters.add_service(slot, ServiceCounter::Flows, 1);
+                let endpoints = masquerade.then_some(set.members.len());
+                let most = endpoints.map_or(u32::MAX, |count| snat_ports.most(count));
+                if let Some(evicted) = openings.opened(table, slot, most, &inserted, now.second) {
+                    shared.open_flows.close_flow(&evicted);
+                    counters.evicted(evicted.service);
+                }
                 Ok(Hit {
                     index: inserted.index,
                     translation: inserted.translation,
@@ -206,12 +220,15 @@ impl<B: Buffer> Pipeline<B> {
                 .read(index, key)
                 .ok_or_else(|| drops(Reason::FlowRace)),
             Err(InsertError::Full) => Err(drops(Reason::FlowTableFull)),
-            Err(InsertError::NoCandidate) => Err(drops(Reason::SnatPortsExhausted)),
+            Err(InsertError::NoCandidate) => {
+                counters.add_service(slot, ServiceCounter::SnatExhausted, 1);
+                Err(drops(Reason::SnatPortsExhausted))
+            }
             Err(InsertError::Busy) => Err(drops(Reason::FlowRace)),
         }
     }
 
-    fn next_random(&mut self) -> u64 {
+    pub(crate) fn next_random(&mut self) -> u64 {
         // xorshift64* (Vigna 2016): unpredictable enough for spreading, 1 ns.
         let mut x = self.random;
         x ^= x >> 12;

@@ -12,9 +12,10 @@ use hugepages::digest::Digest;
 use hugepages::message::{Message, Reason};
 use hugepages::object::{
     Action as WireAction, Backend, Frontend as WireFrontend, Key, Kind, NO_KEY, NetworkRole,
-    Object, ObjectId, Prefix, Protocol, Service,
+    Object, ObjectId, OnEndpointGone, Prefix, Protocol, Service,
 };
 
+use crate::flow::ROUTE_GENERATIONS;
 use crate::maglev::Maglev;
 use crate::slots::ServiceSlots;
 use crate::snapshot::{Action, Frontend, Networks, ResolvedSet, ServiceEntry, Snapshot};
@@ -62,6 +63,19 @@ pub struct Installation {
     pub changes: Vec<Message>,
     /// Whether a UDP flow may have lost its endpoint: [`Installed::is_stale`] tells which.
     pub udp_endpoints_left: bool,
+    /// Endpoints that TCP services lost which do not keep the flows to them.
+    pub departed: Vec<Departed>,
+}
+
+/// An endpoint that left a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Departed {
+    /// Slot of the service's counters.
+    pub slot: u32,
+    /// The endpoint; `None` = any that does not serve.
+    pub backend: Option<Backend>,
+    /// What is to become of its flows.
+    pub policy: OnEndpointGone,
 }
 
 impl Installed {
@@ -236,6 +250,7 @@ impl Installed {
         }
         self.check_references(&changes)?;
         let udp_endpoints_left = self.loses_udp_endpoints(&changes);
+        let losing = self.losing(&changes);
         self.digest = digest;
         self.snapshot.generation = staged.generation;
         let messages = changes
@@ -243,11 +258,13 @@ impl Installed {
             .map(|(id, new)| new.clone().map_or(Message::Delete(*id), Message::Put))
             .collect();
         self.apply(changes);
+        let departed = self.departed(&losing);
         Ok(Installation {
             generation: staged.generation,
             digest,
             changes: messages,
             udp_endpoints_left,
+            departed,
         })
     }
 
@@ -354,6 +371,70 @@ impl Installed {
                 _ => true,
             }
         })
+    }
+
+    /// TCP services whose serving endpoints change, with those that they have.
+    fn losing(&self, changes: &[(ObjectId, Option<Object>)]) -> Vec<(Service, Arc<ResolvedSet>)> {
+        let lost = |(id, new): &(ObjectId, Option<Object>)| {
+            let Some(Object::Service(old)) = self.objects.get(id) else {
+                return None;
+            };
+            let stays = matches!(new, Some(Object::Service(new)) if new.serving == old.serving);
+            if stays || old.protocol != Protocol::Tcp {
+                return None;
+            }
+            Some((old.clone(), self.sets.get(&old.serving)?.clone()))
+        };
+        changes.iter().filter_map(lost).collect()
+    }
+
+    /// Endpoints that these services had and have no more. Of a service that was deleted the last
+    /// policy holds.
+    fn departed(&self, losing: &[(Service, Arc<ResolvedSet>)]) -> Vec<Departed> {
+        let mut departed = Vec::new();
+        for (old, had) in losing {
+            let id = ObjectId {
+                kind: Kind::Service,
+                key: old.key,
+            };
+            let policy = match self.objects.get(&id) {
+                Some(Object::Service(new)) => new.on_endpoint_gone,
+                _ => old.on_endpoint_gone,
+            };
+            let Some(slot) = self.slots.known(old.key) else {
+                continue;
+            };
+            if policy == OnEndpointGone::Keep {
+                continue;
+            }
+            let left = had.members.iter().filter(|one| self.is_stale(slot, one));
+            departed.extend(left.map(|backend| Departed {
+                slot,
+                backend: Some(*backend),
+                policy,
+            }));
+        }
+        departed
+    }
+
+    /// For a start with flows from before: any endpoint may have left the services that do not keep
+    /// the flows to it.
+    #[must_use]
+    pub fn may_have_departed(&self) -> Vec<Departed> {
+        let services = self.objects.values().filter_map(|object| match object {
+            Object::Service(service) if service.protocol == Protocol::Tcp => Some(service),
+            _ => None,
+        });
+        services
+            .filter(|service| service.on_endpoint_gone != OnEndpointGone::Keep)
+            .filter_map(|service| {
+                Some(Departed {
+                    slot: self.slots.known(service.key)?,
+                    backend: None,
+                    policy: service.on_endpoint_gone,
+                })
+            })
+            .collect()
     }
 
     fn apply(&mut self, changes: Vec<(ObjectId, Option<Object>)>) {
@@ -517,8 +598,8 @@ impl Installed {
             _ => None,
         });
         self.snapshot.routes = Arc::new(self.topology.routes(learned));
-        // 1 to 4,095: 0 is no generation (`NO_ROUTES`).
-        self.snapshot.route_generation = self.snapshot.route_generation % 0xfff + 1;
+        // From 1 on: 0 is no generation (`NO_ROUTES`).
+        self.snapshot.route_generation = self.snapshot.route_generation % ROUTE_GENERATIONS + 1;
     }
 }
 

@@ -24,12 +24,13 @@ use crate::fragments::Parked;
 use crate::lane::{Found, Lane, Scratch, Starts, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
 use crate::observe::Observe;
+use crate::openings::Openings;
 use crate::publish::Subscriber;
 use crate::reason::Reason;
 use crate::shared::Shared;
 use crate::snapshot::Snapshot;
 use crate::snat::SnatPorts;
-use crate::topology::LinkConfig;
+use crate::topology::{LinkConfig, MssClamp};
 use crate::towards::Towards;
 
 /// Workers among which the upkeep of the tables is spread.
@@ -56,6 +57,9 @@ pub struct Pipeline<B: Buffer> {
     pub(crate) reports: (u32, u32),
     /// New flows refused one after the other because the table is full.
     pub(crate) futile: u32,
+    pub(crate) openings: Openings,
+    /// Whether any link clamps segment sizes.
+    pub(crate) clamps: bool,
     pub(crate) parked: Parked<B>,
     pub(crate) scratch: Box<Scratch>,
     pub(crate) starts: Vec<Starts>,
@@ -86,6 +90,8 @@ impl<B: Buffer> Pipeline<B> {
         let links = &shared.topology.links;
         let egress = Egress::new(links);
         let starts = links.iter().map(Starts::new).collect();
+        let clamps = links.iter().any(|link| link.mss_clamp != MssClamp::Off);
+        let openings = Openings::new(&shared, counters.service_slots());
         let (v4_buckets, v6_buckets) = (shared.v4.bucket_count(), shared.v6.bucket_count());
         Self {
             shared,
@@ -97,6 +103,8 @@ impl<B: Buffer> Pipeline<B> {
             towards: Towards::default(),
             reports: (0, 0),
             futile: 0,
+            openings,
+            clamps,
             parked: Parked::new(worker),
             scratch: Box::default(),
             starts,
@@ -190,6 +198,7 @@ impl<B: Buffer> Pipeline<B> {
             upkeep.last_second = now.second;
             self.maintain_neighbours(now, pool);
         }
+        self.part_with_gone(now, pool);
         if self.egress.has_parked() {
             self.unpark(now, pool);
         }
@@ -421,6 +430,10 @@ impl<B: Buffer> Pipeline<B> {
             self.first(now, input, frame, work, pool, observer);
             return 0;
         };
+        if hit.hop.is_gone() {
+            self.part(now, input, frame, work, &hit, pool, observer);
+            return 0;
+        }
         if starts_anew(work.parsed.tcp_flags)
             && let Some(flow) = table.view_of(hit.index)
             && flow.state == State::Closed
@@ -469,6 +482,10 @@ impl<B: Buffer> Pipeline<B> {
         }
         let len = frame.bytes().len();
         F::rewrite(frame.bytes_mut(), parsed, &hit.translation);
+        if self.clamps && parsed.tcp_flags & SYN != 0 {
+            let output = usize::from(word.link());
+            self.clamp_mss(input, output, frame.bytes_mut(), parsed);
+        }
         let flags = if parsed.protocol == TCP {
             seen(parsed.tcp_flags)
         } else {
@@ -572,6 +589,9 @@ impl<B: Buffer> Pipeline<B> {
     /// Finds a flow's next hop anew: routes or the neighbour's slot have changed since.
     #[cold]
     fn reroute<F: Tabled>(&mut self, now: Now, hit: &Hit<F>) -> Result<(Hop, Word), Reason> {
+        if hit.hop.is_gone() {
+            return Err(Reason::EndpointGone);
+        }
         let (addresses, _) = F::parts(&hit.translation);
         let (_, destination) = F::ends(&addresses);
         let (hop, word) = self.next_hop::<F>(now, destination, hit.hop.service())?;

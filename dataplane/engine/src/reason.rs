@@ -118,6 +118,12 @@ reasons! {
     FragmentNoFirst = "fragment_no_first",
     /// The first fragment of its datagram was dropped, or two contradicted each other.
     FragmentOfDropped = "fragment_of_dropped",
+    /// First frame of a flow whose source opens more a second than `limits.new_flows_per_source`.
+    SourceLimit = "source_limit",
+    /// First frame of a flow of a service that gets more a second than `limits.new_flows_per_service`.
+    ServiceLimit = "service_limit",
+    /// A frame of a flow that is being reset because its endpoint is gone, and that is not answered itself.
+    EndpointGone = "endpoint_gone",
 }
 
 impl Reason {

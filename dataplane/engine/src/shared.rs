@@ -10,7 +10,10 @@ use crate::affinity::Affinity;
 use crate::family::{Family, SPREAD, V4, V6};
 use crate::flow::{FlowTable, FlowView, Timeouts};
 use crate::fragments::Fragments;
+use crate::limits::Limits;
 use crate::neighbour::Neighbours;
+use crate::orders::Orders;
+use crate::rates::Rates;
 use crate::topology::Topology;
 
 /// Shared by every worker of a data plane.
@@ -30,6 +33,10 @@ pub struct Shared {
     pub open_flows: OpenFlows,
     /// Datagrams that travel in fragments.
     pub fragments: Fragments,
+    /// New flows a second.
+    pub rates: Rates,
+    /// Flows to be reset.
+    pub orders: Orders,
     /// Choices from the settings.
     pub options: Options,
 }
@@ -47,6 +54,8 @@ impl Shared {
             affinity: Affinity::new(Slab::heap(1024)),
             open_flows: OpenFlows::new(options.choice),
             fragments: Fragments::default(),
+            rates: Rates::new(&options.limits, seeds[0]),
+            orders: Orders::default(),
             options,
         }
     }
@@ -63,6 +72,8 @@ pub struct Options {
     pub nodeport_range: (u16, u16),
     /// When flows are forgotten.
     pub timeouts: Timeouts,
+    /// How many new flows are taken.
+    pub limits: Limits,
 }
 
 impl Default for Options {
@@ -72,6 +83,7 @@ impl Default for Options {
             maglev_seed: 0,
             nodeport_range: (30_000, 32_767),
             timeouts: Timeouts::default(),
+            limits: Limits::default(),
         }
     }
 }

@@ -49,6 +49,12 @@ impl ServiceSlots {
         self.next - 1
     }
 
+    /// The slot that the service with this key has.
+    #[must_use]
+    pub fn known(&self, key: Key) -> Option<u32> {
+        self.slots.get(&key).copied()
+    }
+
     /// The key of a slot's service; `None` for the shared slot and for free ones.
     #[must_use]
     pub fn key(&self, slot: u32) -> Option<Key> {

@@ -36,6 +36,12 @@ impl SnatPorts {
         }
     }
 
+    /// Three quarters of the ports towards so many backends: while no more are taken, one of four tried is free.
+    pub(crate) fn most(&self, backends: usize) -> u32 {
+        let most = u64::from(self.count) * 3 / 4 * backends as u64;
+        u32::try_from(most).unwrap_or(u32::MAX)
+    }
+
     /// Ports in an order that `random` decides (RFC 6056 section 3.3.2: a random start, then on
     /// by a fixed step).
     pub(crate) fn tries(&self, random: u64) -> impl Iterator<Item = u16> + '_ {

@@ -19,8 +19,22 @@ pub struct LinkConfig {
     pub vlan: Option<u16>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
+    /// What segment sizes TCP connections through the link may agree upon.
+    pub mss_clamp: MssClamp,
     /// Own addresses, each with the prefix length of the connected network.
     pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// What segment size a TCP connection may agree upon at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MssClamp {
+    /// Any.
+    #[default]
+    Off,
+    /// What fits the smaller MTU of the two links that the connection passes.
+    Auto,
+    /// So many bytes.
+    Size(u16),
 }
 
 impl LinkConfig {

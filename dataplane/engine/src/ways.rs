@@ -144,6 +144,7 @@ mod tests {
             mac: [2, 3, 4, 5, 6, 7],
             vlan,
             mtu: 1500,
+            mss_clamp: crate::topology::MssClamp::Off,
             addresses: Vec::new(),
         }
     }
@@ -247,6 +248,7 @@ mod loom_tests {
                 mac: [2; 6],
                 vlan: None,
                 mtu: 1500,
+                mss_clamp: crate::topology::MssClamp::Off,
                 addresses: Vec::new(),
             };
             let address: IpAddr = Ipv4Addr::new(10, 0, 0, 7).into();

@@ -754,3 +754,65 @@ fn a_whole_burst_of_mixed_frames_is_accounted_for() {
     gateway.assert_balanced();
     assert_eq!(gateway.states().len(), 20 * 8);
 }
+
+#[test]
+fn the_segment_size_of_syn_and_syn_ack_is_clamped_to_what_the_links_carry() {
+    use engine::topology::MssClamp;
+    use packet::build::Transport;
+    let with_mss = |mut spec: FrameSpec, flags: u8| {
+        spec.transport = Transport::Tcp {
+            flags,
+            seq: 1,
+            ack: 0,
+            window: 1000,
+            options: vec![2, 4, 0x05, 0xb4, 1, 1, 4, 2],
+        };
+        spec
+    };
+    let announced = |bytes: &[u8]| {
+        let l4 = packet::parse::parse(bytes).unwrap().l4();
+        tuple(bytes); // checks the checksum
+        u16::from_be_bytes([bytes[l4 + 22], bytes[l4 + 23]])
+    };
+    for (outside, pods, v4, v6) in [
+        (MssClamp::Off, MssClamp::Off, 1460, 1460),
+        (MssClamp::Auto, MssClamp::Off, 1360, 1340),
+        (MssClamp::Off, MssClamp::Auto, 1360, 1340),
+        (MssClamp::Size(1300), MssClamp::Auto, 1300, 1300),
+        (MssClamp::Off, MssClamp::Size(1350), 1350, 1350),
+    ] {
+        let mut topology = topology();
+        topology.links[OUTSIDE].mss_clamp = outside;
+        topology.links[PODS].mss_clamp = pods;
+        topology.links[PODS].mtu = 1400;
+        let services = [
+            mynginx(),
+            Spec::new(
+                "default/six",
+                &["[2001:db8:1::10]:80"],
+                &["[fd00:100:96:2::2]:80"],
+            ),
+        ];
+        let mut gateway = Gateway::over(topology, &services, 1, 64, Options::default());
+        for (client, to, expected) in [
+            (CLIENT, NODEPORT, v4),
+            ("[2001:db8:1::50]:40000", "[2001:db8:1::10]:80", v6),
+        ] {
+            let opening = with_mss(syn(client, to), SYN);
+            let there = gateway.pass(OUTSIDE, &from_client(opening)).1;
+            assert_eq!(announced(&there), expected);
+            let there = tuple(&there);
+            let answer = with_mss(syn("1.1.1.1:1", "1.1.1.1:1"), SYN | ACK);
+            let answer = FrameSpec {
+                source: there.to(),
+                destination: there.from(),
+                ..answer
+            };
+            assert_eq!(
+                announced(&gateway.pass(PODS, &from_pod(answer)).1),
+                expected
+            );
+        }
+        gateway.assert_balanced();
+    }
+}

@@ -13,12 +13,14 @@ pub mod icmp;
 pub mod ipv4;
 pub mod ipv6;
 pub mod memory;
+pub mod mss;
 pub mod ndp;
 pub mod parse;
 pub mod plain;
 pub mod reset;
 pub mod rewrite;
 pub mod sctp;
+pub mod segment;
 pub mod tcp;
 pub mod tuple;
 

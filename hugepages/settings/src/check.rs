@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::{
-    BackendChoice, Gateway, HugePages, Link, Metrics, Mode, Region, Settings, Source, Workers, raw,
+    BackendChoice, Gateway, HugePages, Limits, Link, Metrics, Mode, Region, Settings, Source,
+    Workers, raw,
 };
 use value::{choice, cidrs, number, own_addresses, unicast_addresses, wrong};
 
@@ -27,6 +28,7 @@ pub fn validate(typed: raw::Settings) -> Result<Settings, Error> {
         region: region(&typed.region)?,
         gateway: gateway(&typed.gateway, &links)?,
         workers: workers(&typed.workers)?,
+        limits: limits(&typed.limits)?,
         source: source(&typed.source)?,
         metrics: metrics(&typed.metrics)?,
         links,
@@ -196,6 +198,41 @@ fn workers(typed: &raw::Workers) -> Result<Workers, Error> {
             typed.idle_sleep_us,
             0,
             0..=1_000_000,
+        )?,
+    })
+}
+
+fn limits(typed: &raw::Limits) -> Result<Limits, Error> {
+    let half_open_percent = number(
+        "limits.half_open_percent",
+        typed.half_open_percent,
+        50,
+        1..=100,
+    )?;
+    let key = "limits.half_open_per_service_percent";
+    let default = half_open_percent.min(25);
+    let half_open_per_service_percent =
+        number(key, typed.half_open_per_service_percent, default, 1..=100)?;
+    if half_open_per_service_percent > half_open_percent {
+        let rule = format!("be at most limits.half_open_percent ({half_open_percent})");
+        return Err(wrong(key, u16::from(half_open_per_service_percent), &rule));
+    }
+    // What a bucket of the data plane holds twice of in 24 bits.
+    let rate = 0..=(1 << 23) - 1;
+    Ok(Limits {
+        half_open_percent,
+        half_open_per_service_percent,
+        new_flows_per_source: number(
+            "limits.new_flows_per_source",
+            typed.new_flows_per_source,
+            0,
+            rate.clone(),
+        )?,
+        new_flows_per_service: number(
+            "limits.new_flows_per_service",
+            typed.new_flows_per_service,
+            0,
+            rate,
         )?,
     })
 }

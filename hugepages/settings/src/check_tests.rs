@@ -1,4 +1,4 @@
-use crate::{Mode, Source, load_str};
+use crate::{Limits, Mode, MssClamp, Source, load_str};
 
 fn message(toml: &str) -> String {
     load_str(toml).unwrap_err().to_string()
@@ -31,6 +31,15 @@ fn a_gateway_section_alone_is_enough_and_the_rest_has_defaults() {
         (1, 0)
     );
     assert_eq!(settings.metrics.listen.to_string(), "127.0.0.1:9102");
+    assert_eq!(
+        settings.limits,
+        Limits {
+            half_open_percent: 50,
+            half_open_per_service_percent: 25,
+            new_flows_per_source: 0,
+            new_flows_per_service: 0,
+        }
+    );
     let Source::Manifests { path } = settings.source else {
         panic!("not manifests")
     };
@@ -54,14 +63,61 @@ fn a_full_configuration_means_what_it_says() {
         (settings.links[1].vlan, settings.links[1].mtu),
         (Some(100), 9000)
     );
+    assert_eq!(
+        [settings.links[0].mss_clamp, settings.links[1].mss_clamp],
+        [MssClamp::Off, MssClamp::Auto]
+    );
     assert_eq!(settings.routes[1].link.as_deref(), Some("wan"));
     assert_eq!(settings.workers.count, 2);
+    assert_eq!(
+        settings.limits,
+        Limits {
+            half_open_percent: 40,
+            half_open_per_service_percent: 10,
+            new_flows_per_source: 2000,
+            new_flows_per_service: 50_000,
+        }
+    );
     assert_eq!(
         settings.source,
         Source::Kubernetes {
             kubeconfig: Some("/root/.kube/config".into())
         }
     );
+}
+
+#[test]
+fn mss_clamp_rules() {
+    let clamp = |text: &str| {
+        let toml = link(&format!("mss_clamp = {text}"));
+        load_str(&toml).map(|settings| settings.links[0].mss_clamp)
+    };
+    assert_eq!(clamp("\"off\"").unwrap(), MssClamp::Off);
+    assert_eq!(clamp("\"auto\"").unwrap(), MssClamp::Auto);
+    assert_eq!(clamp("\"1360\"").unwrap(), MssClamp::Size(1360));
+    assert_eq!(clamp("1360").unwrap(), MssClamp::Size(1360));
+    refused(
+        &link("mss_clamp = \"87\""),
+        "`links[0].mss_clamp` is \"87\"; it must be \"off\", \"auto\" or \"88\" to \"8960\" bytes",
+    );
+}
+
+#[test]
+fn limits_rules() {
+    refused(
+        "[limits]\nhalf_open_percent = 0",
+        "`limits.half_open_percent` is 0; it must be 1 to 100",
+    );
+    refused(
+        "[limits]\nhalf_open_percent = 20\nhalf_open_per_service_percent = 21",
+        "`limits.half_open_per_service_percent` is 21; it must be at most limits.half_open_percent (20)",
+    );
+    refused(
+        "[limits]\nnew_flows_per_source = 8388608",
+        "`limits.new_flows_per_source` is 8388608; it must be 0 to 8388607",
+    );
+    let small = load_str("[limits]\nhalf_open_percent = 20").unwrap();
+    assert_eq!(small.limits.half_open_per_service_percent, 20);
 }
 
 #[test]

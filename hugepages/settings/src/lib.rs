@@ -37,6 +37,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// `[workers]`: the poll-mode cores.
     pub workers: Workers,
+    /// `[limits]`: how many new flows are taken.
+    pub limits: Limits,
     /// `[source]`: where Services come from.
     pub source: Source,
     /// `[metrics]`: the control plane's HTTP listener for `/metrics`, `/readyz` and `/livez`.
@@ -140,6 +142,19 @@ pub struct Link {
     pub vlan: Option<u16>,
     /// MTU in bytes (IP packet, without Ethernet header). Default 1500.
     pub mtu: u16,
+    /// What segment size TCP connections through the link may agree upon. Default: any.
+    pub mss_clamp: MssClamp,
+}
+
+/// `links.mss_clamp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MssClamp {
+    /// `off`: what the two sides say.
+    Off,
+    /// `auto`: at most what fits the smaller MTU of the two links that the connection passes.
+    Auto,
+    /// At most so many bytes, 88 to 8960.
+    Size(u16),
 }
 
 /// One `[[routes]]` table.
@@ -163,6 +178,23 @@ pub struct Workers {
     /// Microseconds an idle worker sleeps between polls once it has seen nothing for a while;
     /// 0 (default) = never sleep.
     pub idle_sleep_us: u32,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows whose handshake is not complete, in all: percent of the flows that each family's table is made for.
+    /// Each worker has an equal share. When there are more, the oldest of the service that has most goes.
+    /// Default 50.
+    pub half_open_percent: u8,
+    /// The same for one service; when there are more, its oldest goes. Default 25.
+    pub half_open_per_service_percent: u8,
+    /// New flows a second that one source (an IPv4 address, an IPv6 /64) may open, and twice as many after a
+    /// pause; 0 (default) = any number.
+    pub new_flows_per_source: u32,
+    /// New flows a second that one service port may get, and twice as many after a pause; 0 (default) =
+    /// any number.
+    pub new_flows_per_service: u32,
 }
 
 /// `[source]`.

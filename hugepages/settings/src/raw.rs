@@ -24,6 +24,8 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// `[workers]`.
     pub workers: Workers,
+    /// `[limits]`.
+    pub limits: Limits,
     /// `[source]`.
     pub source: Source,
     /// `[metrics]`.
@@ -78,6 +80,8 @@ pub struct Link {
     pub vlan: Option<Int>,
     #[serde(default)]
     pub mtu: Option<Int>,
+    #[serde(default)]
+    pub mss_clamp: Option<String>,
 }
 
 /// One `[[routes]]` table.
@@ -100,6 +104,17 @@ pub struct Workers {
     pub cores: Option<List<Int>>,
     pub count: Option<Int>,
     pub idle_sleep_us: Option<Int>,
+}
+
+/// `[limits]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub half_open_percent: Option<Int>,
+    pub half_open_per_service_percent: Option<Int>,
+    pub new_flows_per_source: Option<Int>,
+    pub new_flows_per_service: Option<Int>,
 }
 
 /// `[source]`.

@@ -81,8 +81,8 @@ impl Region {
         self.slab(Section::ServiceKeys)
     }
 
-    /// A worker's counters of services: four words a slot, two slots a line; empty if the region
-    /// has no such worker.
+    /// A worker's counters of services: eight words a slot, in two halves of four words a slot; empty if
+    /// the region has no such worker.
     #[must_use]
     pub fn service_counters(&self, worker: u16) -> Slab<Line> {
         self.share(Section::ServiceCounters, worker, self.geometry().workers)

@@ -12,7 +12,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use engine::family::Family;
-use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use hugepages::object::{
     Action, Backend, BackendSet, Frontend, FrontendKind, NO_KEY, Object, OnEndpointGone, Prefix,
     Protocol, Service, Why, service_key,
@@ -56,6 +56,7 @@ impl Cluster {
             mac: LINK_MACS[number],
             vlan: None,
             mtu: 1500,
+            mss_clamp: MssClamp::Off,
             addresses: addresses
                 .iter()
                 .filter_map(|text| text.split_once('/'))

@@ -158,6 +158,11 @@ via = "{}"
 cores = [{}]
 idle_sleep_us = {}
 
+# Flows that nobody answers are what a sink makes: they may fill the table.
+[limits]
+half_open_percent = 100
+half_open_per_service_percent = 100
+
 [source]
 kind = "manifests"
 path = "{}"

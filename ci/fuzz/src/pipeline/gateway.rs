@@ -10,7 +10,9 @@ use engine::flow::FlowTable;
 use engine::fragments::Fragments;
 use engine::install::Installed;
 use engine::neighbour::Neighbours;
+use engine::orders::Orders;
 use engine::publish::Publisher;
+use engine::rates::Rates;
 use engine::shared::{Choice, OpenFlows, Options};
 use engine::snapshot::Snapshot;
 use engine::{Now, Pipeline, Reason, Shared};
@@ -136,6 +138,8 @@ impl Gateway {
             affinity: old.affinity.clone(),
             open_flows,
             fragments: Fragments::default(),
+            rates: Rates::new(&old.options.limits, 1),
+            orders: Orders::default(),
             options: old.options,
         });
         self.employ();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use engine::install::Installed;
 use engine::slots::ServiceSlots;
 use engine::snapshot::Snapshot;
-use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use hugepages::object::{
     Action, Backend, BackendSet, Frontend, FrontendKind, NO_KEY, Network, NetworkRole, Object,
     OnEndpointGone, Prefix, Protocol, Ranges, Route, Service, Why, service_key,
@@ -151,6 +151,7 @@ pub fn topology() -> Topology {
             mac: LINK_MACS[at],
             vlan: VLANS[at],
             mtu: MTUS[at],
+            mss_clamp: MssClamp::Off,
             addresses: addresses
                 .iter()
                 .map(|own| (own.address, own.length))

@@ -10,7 +10,7 @@ use engine::flow::FlowTable;
 use engine::install::Installed;
 use engine::shared::Options;
 use engine::slots::ServiceSlots;
-use engine::topology::{LinkConfig, Topology};
+use engine::topology::{LinkConfig, MssClamp, Topology};
 use engine::{Now, Pipeline, Reason, Shared};
 use fuzz::checksum::{self, Found};
 use hugepages::object::Prefix;
@@ -275,6 +275,7 @@ fn topology() -> Topology {
         mac: GATEWAY_MACS[at],
         vlan: None,
         mtu: 1500,
+        mss_clamp: MssClamp::Off,
         addresses: own
             .iter()
             .map(|text| {

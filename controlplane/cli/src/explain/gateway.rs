@@ -17,7 +17,7 @@ use engine::service::{Decision, Outcome};
 use engine::shared::Options;
 use engine::slots::ServiceSlots;
 use engine::snapshot::{Frontend, Networks, ResolvedSet, Snapshot};
-use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use engine::{Now, Pipeline, Shared};
 use hugepages::codec::{Assembler, encode};
 use hugepages::object::{Network, NetworkRole, Object, Prefix, SourceClass};
@@ -178,6 +178,7 @@ fn topology() -> Topology {
         mac,
         vlan: None,
         mtu: 1500,
+        mss_clamp: MssClamp::Off,
         addresses: STAND_INS.map(|(own, _)| (own, host(own).length)).to_vec(),
     };
     let route = |(own, next_hop): (IpAddr, IpAddr)| StaticRoute {

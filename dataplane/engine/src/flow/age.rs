@@ -33,6 +33,13 @@ pub struct FlowView<F: Family> {
     life: Life,
 }
 
+impl<F: Family> FlowView<F> {
+    /// The life of the forward entry that this was read from.
+    pub(crate) fn life(&self) -> Life {
+        self.life
+    }
+}
+
 impl<F: Family> FlowTable<F> {
     /// The flow whose forward entry is at `index`; `None` for anything else.
     #[must_use]
@@ -66,6 +73,35 @@ impl<F: Family> FlowTable<F> {
     /// its slot is another flow's by now.
     pub fn remove(&self, flow: &FlowView<F>) -> bool {
         self.remove_life(flow.index, flow.life)
+    }
+
+    /// Removes the flow of these entries, forward and reply, if it still lives the life that was seen and is
+    /// half-open: its handshake is not complete, or, of UDP, its client has not sent again after second
+    /// `made`. An answer makes no difference for UDP: a pod answers everybody.
+    pub(crate) fn remove_if_half_open(
+        &self,
+        (forward, reply): (u32, u32),
+        life: Life,
+        made: u32,
+    ) -> Option<FlowView<F>> {
+        let entries = self.entries();
+        if !entries.lives(forward, life) {
+            return None;
+        }
+        // Should the entries be another flow's by now, the removal by the life fails.
+        let protocol = entries.protocol(forward);
+        let (heard, sent) = self.activity(forward);
+        let (_, answered) = self.activity(reply);
+        let half_open = if protocol == packet::parse::UDP {
+            heard <= made
+        } else {
+            State::of(protocol, sent, answered) == State::HalfOpen
+        };
+        if !half_open {
+            return None;
+        }
+        let flow = self.view(forward).filter(|flow| flow.life == life)?;
+        self.remove(&flow).then_some(flow)
     }
 
     /// State of the flow that the entry at `index` (of either direction) belongs to.

@@ -44,6 +44,12 @@ const LIVE: u64 = 2;
 /// Generation of routes that never is the current one.
 pub const NO_ROUTES: u16 = 0;
 
+/// The same, of a flow whose endpoint is gone: see [`Hop::gone`].
+const GONE: u16 = 0xfff;
+
+/// Generations of routes: 1 to this.
+pub const ROUTE_GENERATIONS: u16 = GONE - 1;
+
 /// Next hop and service of one direction, in one word so that it can be replaced whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hop(pub u64);
@@ -94,6 +100,19 @@ impl Hop {
     #[inline(always)]
     pub const fn routes(self) -> u16 {
         (self.0 >> 52) as u16
+    }
+
+    /// The hop of a flow whose endpoint is gone and that is to be reset: never up to date, so that its frames
+    /// leave the fast lane.
+    #[must_use]
+    pub const fn gone(self) -> Self {
+        Self(self.0 | (GONE as u64) << 52)
+    }
+
+    /// Whether this is such a hop.
+    #[must_use]
+    pub const fn is_gone(self) -> bool {
+        self.routes() == GONE
     }
 }
 
@@ -151,6 +170,20 @@ pub struct Content<F: Family> {
 /// Which life of an entry was seen: its meta word while LIVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life(u64);
+
+impl Life {
+    /// As a word, to be handed on.
+    #[must_use]
+    pub const fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From such a word. One of nobody's is the life of no entry.
+    #[must_use]
+    pub const fn of_word(word: u64) -> Self {
+        Self(word)
+    }
+}
 
 /// An entry that is filled and not LIVE yet.
 #[derive(Debug)]
@@ -290,6 +323,19 @@ impl<'a, F: Family> Entries<'a, F> {
         Some((content, Life(meta)))
     }
 
+    /// Whether the entry still lives the life that was seen.
+    pub(crate) fn lives(&self, index: u32, life: Life) -> bool {
+        // Acquire meets the Release store of LIVE in `fill`.
+        self.word(index, META).load(Ordering::Acquire) == life.0
+    }
+
+    /// The protocol of the entry's tuple, as last written.
+    pub(crate) fn protocol(&self, index: u32) -> u8 {
+        // Relaxed, as in `peer`. The protocol is the last byte of the tuple, [`Turned`] or not.
+        self.word(index, KEY + F::KEY_WORDS - 1)
+            .load(Ordering::Relaxed) as u8
+    }
+
     /// Whether the entry is LIVE at this moment.
     pub(crate) fn is_live(&self, index: u32) -> bool {
         // Acquire meets the Release store of LIVE in `fill`.
@@ -330,12 +376,13 @@ impl<'a, F: Family> Entries<'a, F> {
         Filled { index, sequence }
     }
 
-    /// Makes an entry that was filled LIVE.
+    /// Makes an entry that was filled LIVE; returns its life.
     #[inline(always)]
-    pub(crate) fn publish(&self, filled: Filled) {
+    pub(crate) fn publish(&self, filled: Filled) -> Life {
+        let live = filled.sequence | LIVE;
         // Release meets the Acquire load in `read`: LIVE is seen after everything that `fill` has written.
-        self.word(filled.index, META)
-            .store(filled.sequence | LIVE, Ordering::Release);
+        self.word(filled.index, META).store(live, Ordering::Release);
+        Life(live)
     }
 
     /// Takes an entry out of use if it still lives the life that was seen; true for exactly one
@@ -410,10 +457,27 @@ impl<'a, F: Family> Entries<'a, F> {
         );
     }
 
+    /// The next hop, as last written.
+    pub(crate) fn hop(&self, index: u32) -> Hop {
+        // Relaxed, as in `set_hop`.
+        let word = self.word(index, KEY + F::KEY_WORDS + F::ADDRESS_WORDS + 1);
+        Hop(word.load(Ordering::Relaxed))
+    }
+
+    /// Marks the entry as one of a flow whose endpoint is gone; returns the hop that it had.
+    pub(crate) fn mark_gone(&self, index: u32) -> Hop {
+        let word = self.word(index, KEY + F::KEY_WORDS + F::ADDRESS_WORDS + 1);
+        // Relaxed, as in `set_hop`: whose exchange comes second fails, and finds the mark here.
+        Hop(word.fetch_or(u64::from(GONE) << 52, Ordering::Relaxed))
+    }
+
     /// Makes the next hop count as out of date. Only while nobody else uses the table.
     pub(crate) fn forget_hop(&self, index: u32) {
         let word = self.word(index, KEY + F::KEY_WORDS + F::ADDRESS_WORDS + 1);
         let hop = Hop(word.load(Ordering::Relaxed));
+        if hop.is_gone() {
+            return;
+        }
         let stale = Hop::new(
             hop.service(),
             hop.neighbour(),

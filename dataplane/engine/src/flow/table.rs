@@ -68,6 +68,10 @@ pub struct NewFlow<F: Family> {
 pub struct Inserted<F: Family> {
     /// Its forward entry.
     pub index: u32,
+    /// Its reply entry.
+    pub reply: u32,
+    /// The life of its forward entry.
+    pub life: Life,
     /// What its forward frames become.
     pub translation: F::Translation,
 }
@@ -381,8 +385,13 @@ impl<F: Family> FlowTable<F> {
         );
         // Who finds the forward entry finds the reply entry.
         entries.publish(back);
-        entries.publish(there);
-        Inserted { index, translation }
+        let life = entries.publish(there);
+        Inserted {
+            index,
+            reply,
+            life,
+            translation,
+        }
     }
 
     /// Removes the flow whose forward entry is at `index`, if it still lives the life that was seen.

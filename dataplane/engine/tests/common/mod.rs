@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use engine::counters::{Counters, Total};
 use engine::flow::State;
-use engine::install::Installed;
+use engine::install::{Installation, Installed};
 use engine::observe::Observe;
 use engine::publish::Publisher;
 use engine::shared::Options;
 use engine::slots::ServiceSlots;
 use engine::snapshot::Snapshot;
-use engine::topology::{LinkConfig, StaticRoute, Topology};
+use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use engine::{Now, Pipeline, Reason, Shared};
 use hugepages::object::{
     Action, Backend, BackendSet, Frontend, FrontendKind, NO_KEY, Network, NetworkRole, Object,
@@ -56,6 +56,7 @@ pub fn topology() -> Topology {
         mac,
         vlan: None,
         mtu: 1500,
+        mss_clamp: MssClamp::Off,
         addresses: addresses
             .iter()
             .map(|text| (prefix(text).address, prefix(text).length))
@@ -90,6 +91,7 @@ pub struct Spec {
     pub affinity_timeout: u32,
     /// Endpoints that may keep their flows; empty = the backends.
     pub serving: Vec<SocketAddr>,
+    pub on_endpoint_gone: OnEndpointGone,
 }
 
 impl Spec {
@@ -106,6 +108,7 @@ impl Spec {
             otherwise: Why::NoEndpoint,
             affinity_timeout: 0,
             serving: Vec::new(),
+            on_endpoint_gone: OnEndpointGone::Keep,
         }
     }
 
@@ -146,7 +149,7 @@ impl Spec {
             port_name: String::new(),
             protocol: self.protocol,
             serving,
-            on_endpoint_gone: OnEndpointGone::Keep,
+            on_endpoint_gone: self.on_endpoint_gone,
         }));
         for (address, kind) in &self.frontends {
             objects.push(Object::Frontend(Frontend {
@@ -277,8 +280,13 @@ impl Gateway {
         gateway
     }
 
-    /// Replaces everything installed by these services.
+    /// Replaces everything installed by these services; false if that changed nothing.
     pub fn install(&mut self, specs: &[Spec]) -> bool {
+        !self.update(specs).changes.is_empty()
+    }
+
+    /// Replaces everything installed by these services.
+    pub fn update(&mut self, specs: &[Spec]) -> Installation {
         let mut objects: Vec<Object> = specs.iter().flat_map(Spec::objects).collect();
         objects.extend(networks());
         objects.sort_by_key(Object::id);
@@ -304,7 +312,7 @@ impl Gateway {
         };
         let installation = self.installed.handle(commit).unwrap().unwrap();
         self.publisher.publish(self.installed.snapshot().clone());
-        !installation.changes.is_empty()
+        installation
     }
 
     /// Puts one frame into a worker and returns what comes out: link and bytes.

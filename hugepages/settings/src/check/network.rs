@@ -8,7 +8,7 @@ use super::value::{
     address_with_length, cidr, is_link_local, number, unicast_address, why_not_unicast, wrong,
 };
 use crate::error::Error;
-use crate::{Link, Route, raw};
+use crate::{Link, MssClamp, Route, raw};
 
 /// Smallest IPv6 MTU: RFC 8200, section 5.
 const MIN_MTU_V6: u16 = 1280;
@@ -48,7 +48,25 @@ fn link(at: &str, typed: &raw::Link, before: &[Link]) -> Result<Link, Error> {
         mac: typed.mac.as_deref().map(|text| mac(at, text)).transpose()?,
         vlan,
         mtu,
+        mss_clamp: mss_clamp(at, typed.mss_clamp.as_deref())?,
     })
+}
+
+/// Below 88 bytes are the smallest sizes that some hosts take for an attack (Linux's `tcp_min_snd_mss` is 48).
+fn mss_clamp(at: &str, typed: Option<&str>) -> Result<MssClamp, Error> {
+    match typed {
+        None | Some("off") => Ok(MssClamp::Off),
+        Some("auto") => Ok(MssClamp::Auto),
+        Some(text) => text
+            .parse()
+            .ok()
+            .filter(|size| (88..=8960).contains(size))
+            .map(MssClamp::Size)
+            .ok_or_else(|| {
+                let rule = "be \"off\", \"auto\" or \"88\" to \"8960\" bytes";
+                wrong(&format!("{at}.mss_clamp"), text, rule)
+            }),
+    }
 }
 
 fn link_name(at: &str, name: &str, before: &[Link]) -> Result<String, Error> {
