@@ -118,11 +118,57 @@ impl<'a> Gateway<'a> {
         gateway
     }
 
+    /// Starts a control plane in the place of one that has ended, and waits for nothing.
+    pub fn launch_controlplane(&mut self) {
+        self.controlplane = self.relaunch("portgate-controlplane");
+    }
+
     /// Starts a control plane in the place of one that has ended; waits until it has synced.
     pub fn restart_controlplane(&mut self) {
-        self.controlplane = self.relaunch("portgate-controlplane");
+        self.launch_controlplane();
         self.controlplane
             .wait_for_line("portgate-controlplane synced", READY);
+    }
+
+    /// Starts a data plane that takes over from the one that runs; waits until it serves and the other has
+    /// ended. Returns the gap in ms that it printed.
+    ///
+    /// # Panics
+    /// If either does not do as it should.
+    pub fn upgrade_dataplane(&mut self) -> f64 {
+        let mut new = self.successor(&self.configuration);
+        let line = new.wait_for_line("portgate-dataplane took over: gap ", READY);
+        new.wait_for_line("portgate-dataplane ready", READY);
+        let mut old = std::mem::replace(&mut self.dataplane, new);
+        let status = old.wait(READY);
+        assert!(
+            status.success(),
+            "the old data plane ended with {status}: {}",
+            old.log()
+        );
+        let gap = line
+            .split_whitespace()
+            .rev()
+            .nth(1)
+            .and_then(|gap| gap.parse().ok());
+        gap.unwrap_or_else(|| panic!("no gap in {line:?}"))
+    }
+
+    /// Starts a data plane that is to take over, with this configuration, and waits for nothing.
+    pub fn successor(&self, configuration: &Path) -> Process {
+        let name = "portgate-dataplane";
+        let mut command = self.namespace.command(binary(name));
+        command.arg("--takeover").arg("--config").arg(configuration);
+        Process::start(name, command, &self.new_logs())
+    }
+
+    /// Starts another control plane beside the one that runs, with an HTTP port of its own.
+    pub fn second_controlplane(&self) -> Process {
+        let name = "portgate-controlplane";
+        let mut command = self.namespace.command(binary(name));
+        command.arg("--config").arg(&self.configuration);
+        command.env("PORTGATE__METRICS__LISTEN", "127.0.0.1:9103");
+        Process::start(name, command, &self.new_logs())
     }
 
     /// Starts a data plane in the place of one that has ended; waits until it forwards.
@@ -135,10 +181,15 @@ impl<'a> Gateway<'a> {
     /// Launches a program with logs of its own, so that the lines of its earlier life are not
     /// taken for new ones.
     fn relaunch(&self, name: &str) -> Process {
+        launch(self.namespace, name, &self.configuration, &self.new_logs())
+    }
+
+    /// A new directory for logs.
+    fn new_logs(&self) -> PathBuf {
         let logs = self.logs.join(format!("again-{}", crate::netns::unique()));
         fs::create_dir_all(&logs)
             .unwrap_or_else(|error| panic!("cannot make {}: {error}", logs.display()));
-        launch(self.namespace, name, &self.configuration, &logs)
+        logs
     }
 
     /// Runs the operator's command with `arguments`.

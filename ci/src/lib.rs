@@ -9,9 +9,9 @@
 //! |---|---|
 //! | a Kubernetes cluster around it | [`cluster`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
-//! | what talks through it | [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
+//! | what talks through it | [`browse`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
 //! | raw frames | [`capture`], [`frames`] |
-//! | the ground | [`netns`], [`process`], [`wait`], [`limits`] |
+//! | the ground | [`netns`], [`process`], [`wait`], [`limits`], [`random`] |
 //!
 //! Modules use only modules of the rows below their own.
 //!
@@ -20,8 +20,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod browse;
 pub mod bulk;
 pub mod capture;
+pub mod chatter;
 pub mod cluster;
 pub mod crowd;
 pub mod curl;
@@ -34,5 +36,6 @@ pub mod manifests;
 pub mod netns;
 pub mod nginx;
 pub mod process;
+pub mod random;
 pub mod topology;
 pub mod wait;

@@ -9,7 +9,8 @@ use crate::process::Process;
 use crate::wait;
 
 /// Starts nginx on port 80 of every address of `pod`; it answers each request with `name` and a
-/// newline. Returns once it listens.
+/// newline, and what is under `/say/` with [`said`]. Connections may be kept open for as long and as many requests
+/// as one likes. Returns once it listens.
 ///
 /// # Panics
 /// If nginx does not start.
@@ -41,10 +42,20 @@ pub fn start(pod: &Namespace, name: &str, directory: &Path) -> Process {
     process
 }
 
+/// What is answered to a request of a path under `/say/`: the path, over and over, so that a body takes
+/// several segments and differs from every other.
+pub fn said(path: &str) -> String {
+    format!("{path}\n").repeat(REPEATS)
+}
+
+/// How often a path comes in its answer.
+const REPEATS: usize = 4;
+
 /// One process in the foreground (no master that could outlive or lose its worker) that writes
 /// nothing outside its home.
 fn configuration(home: &Path, name: &str) -> String {
     let home = home.display();
+    let said = "$request_uri\n".repeat(REPEATS);
     format!(
         r#"daemon off;
 master_process off;
@@ -58,10 +69,13 @@ http {{
     uwsgi_temp_path {home}/uwsgi;
     scgi_temp_path {home}/scgi;
     default_type text/plain;
+    keepalive_timeout 1d;
+    keepalive_requests 1000000000;
     server {{
         listen 80;
         listen [::]:80;
         location / {{ return 200 "{name}\n"; }}
+        location /say/ {{ return 200 "{said}"; }}
     }}
 }}
 "#

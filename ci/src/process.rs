@@ -123,10 +123,21 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
+    /// Waits for the program to end by itself.
+    ///
+    /// # Panics
+    /// When the deadline passes first.
+    pub fn wait(&mut self, deadline: Duration) -> ExitStatus {
+        let what = format!("{} ends by itself", self.name);
+        wait::until(&what, deadline, || self.child.try_wait().ok().flatten())
+    }
+
     /// Asks the program to stop (SIGTERM), kills it if it does not, and returns how it ended.
     pub fn stop(&mut self) -> ExitStatus {
         let end = Instant::now() + GRACE;
         self.signal(Signal::SIGTERM);
+        // A frozen one does not hear it before.
+        self.thaw();
         while self.is_running() && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
@@ -139,6 +150,16 @@ impl Process {
         self.child
             .wait()
             .unwrap_or_else(|error| panic!("cannot wait for {}: {error}", self.name))
+    }
+
+    /// Stops the program where it stands (SIGSTOP), as if it were wedged.
+    pub fn freeze(&mut self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen program go on (SIGCONT).
+    pub fn thaw(&mut self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// Sends a signal if the program has not ended: an ended child's id may be another's by now,

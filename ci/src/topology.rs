@@ -145,6 +145,11 @@ impl Topology {
         self.directory.path()
     }
 
+    /// The region's file.
+    pub fn region_file(&self) -> PathBuf {
+        self.region.file()
+    }
+
     /// Starts both processes of the gateway and waits until they serve.
     pub fn start_gateway(&self) -> Gateway<'_> {
         Gateway::start(&self.gateway, &self.configuration(), self.directory())

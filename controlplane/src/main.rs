@@ -9,6 +9,8 @@ use portgate_controlplane::process::{Failure, run};
 use tracing_subscriber::EnvFilter;
 
 /// Follows a cluster's Services and tells the data plane what to do.
+///
+/// It needs no privilege: run it as a user of its own, in the group that region.group names.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -18,6 +20,9 @@ struct Arguments {
     /// Check the configuration and exit: 0 if it can be used, 2 if not.
     #[arg(long)]
     check: bool,
+    /// Say nothing about being run as root.
+    #[arg(long)]
+    allow_root: bool,
 }
 
 /// What is logged unless `RUST_LOG` says otherwise. The client's own errors are told by the source,
@@ -39,6 +44,12 @@ fn main() -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
+    if rustix::process::geteuid().is_root() && !arguments.allow_root {
+        tracing::warn!(
+            "running as root, which is not needed: start it as a user of the group that \
+             region.group names (systemd: User=, Group=), or say --allow-root"
+        );
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(1, &error.to_string()),

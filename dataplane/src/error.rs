@@ -23,6 +23,12 @@ pub enum Error {
         /// What is wrong with it.
         source: dpdk::Error,
     },
+    /// The data plane that serves does not let go.
+    #[error("cannot take over from the data plane that serves: {0}")]
+    TakeOver(std::io::Error),
+    /// Privileges cannot be given up.
+    #[error("cannot give up privileges: {0}")]
+    Confinement(String),
     /// Signals cannot be handled.
     #[error("cannot handle signals: {0}")]
     Signals(std::io::Error),
@@ -46,7 +52,7 @@ impl Error {
                 hugepages::RegionError::InUse { .. } | hugepages::RegionError::NoSpace { .. },
             ) => 1,
             Self::Region(_) => 2,
-            Self::Dpdk(_) | Self::Signals(_) => 1,
+            Self::Dpdk(_) | Self::TakeOver(_) | Self::Confinement(_) | Self::Signals(_) => 1,
         }
     }
 }

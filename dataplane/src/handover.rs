@@ -58,6 +58,24 @@ pub(crate) fn deal(links: Vec<OpenLink>, workers: usize) -> Vec<Vec<Side>> {
     sides
 }
 
+/// The reverse of [`deal`]: each link's queues, in their order, from the workers' sides.
+pub(crate) fn collect(sides: Vec<Vec<Side>>, links: usize) -> Vec<Vec<dpdk::Queue>> {
+    let workers = sides.len();
+    let mut found: Vec<Vec<(usize, dpdk::Queue)>> = (0..links).map(|_| Vec::new()).collect();
+    for (worker, sides) in sides.into_iter().enumerate() {
+        for side in sides {
+            let link = side.link;
+            let at = (worker + workers - link % workers) % workers;
+            found[link].extend(side.queue.map(|queue| (at, queue)));
+        }
+    }
+    let in_order = found.into_iter().map(|mut queues| {
+        queues.sort_by_key(|(at, _)| *at);
+        queues.into_iter().map(|(_, queue)| queue).collect()
+    });
+    in_order.collect()
+}
+
 impl Side {
     /// Sends frames by the own queue, or hands them over; returns how many were taken, and leaves the
     /// rest.

@@ -6,14 +6,17 @@
 //! neither DPDK nor a thread: tests run them in memory.
 #![forbid(unsafe_code)]
 
+mod confine;
 mod error;
 mod handover;
 mod process;
+mod quiet;
 pub mod tables;
+mod takeover;
 pub mod update;
 mod watch;
 mod wiring;
 mod worker;
 
 pub use error::Error;
-pub use process::run;
+pub use process::{Mode, run};

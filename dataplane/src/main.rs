@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use portgate_dataplane::Mode;
 
 /// Forward packets to Kubernetes Services' endpoints.
 ///
@@ -23,12 +24,21 @@ struct Arguments {
     /// Check the configuration and end: status 0 if it is right, 2 if not.
     #[arg(long)]
     check: bool,
+    /// Take over from the data plane that serves the same region, if there is one: a hot upgrade. It goes on
+    /// if this one fails, and ends with status 0 once this one forwards.
+    #[arg(long)]
+    takeover: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     start_log();
-    match portgate_dataplane::run(&arguments.config, arguments.check) {
+    let mode = match (arguments.check, arguments.takeover) {
+        (true, _) => Mode::Check,
+        (false, true) => Mode::TakeOver,
+        (false, false) => Mode::Start,
+    };
+    match portgate_dataplane::run(&arguments.config, mode) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("portgate-dataplane: {error}");

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use dpdk::{Eal, Mempool};
 use engine::counters::Counters;
@@ -15,87 +15,326 @@ use hugepages::{LinkInfo, Origin, Region};
 use settings::{Device, Settings};
 
 use crate::Error;
+use crate::confine::confine;
 use crate::handover::{self, Side};
 use crate::tables;
+use crate::takeover::{Listener, Predecessor, Successor};
 use crate::update::{MAIN_PAUSE, Updater};
 use crate::watch::{Watch, WatchedLink};
 use crate::wiring::{self, OpenLink};
-use crate::worker::Worker;
+use crate::worker::{Ended, Worker};
 
-/// Runs the data plane until a signal ends it, or checks its configuration.
+/// How long a device that another process has just closed may still be busy: the kernel lets an AF_XDP
+/// socket's queue go a moment after its end.
+const LETTING_GO: Duration = Duration::from_secs(3);
+
+/// Between two tries to open it.
+const TRY_AGAIN: Duration = Duration::from_millis(2);
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Check the configuration and end.
+    Check,
+    /// Serve.
+    Start,
+    /// Serve, in the place of the data plane that does so now.
+    TakeOver,
+}
+
+/// Runs the data plane until a signal or a successor ends it, or checks its configuration.
 ///
 /// # Errors
 ///
 /// [`Error`] says what is wrong, and with which exit code to end.
-pub fn run(config: &Path, check_only: bool) -> Result<(), Error> {
+pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
     let settings = settings::load(config)?;
     wiring::check(&settings)?;
-    if check_only {
+    if mode == Mode::Check {
         return Ok(());
     }
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, stop.clone()).map_err(Error::Signals)?;
     }
-
-    // The region first: it tells whether another data plane runs before any device is touched.
-    let (region, origin) = Region::create(&settings.region.path, &wiring::geometry(&settings))?;
-    tracing::info!(path = %settings.region.path.display(), "{origin}");
-    let region = Arc::new(region);
-
-    let eal = wiring::start_eal(&settings)?;
-    let (pool, links) = wiring::open_links(&eal, &settings)?;
-    for (link, open) in settings.links.iter().zip(&links) {
-        tracing::info!("{}", wiring::describe(link, open));
-        warn_about(link, open);
-    }
-
-    let shared = Arc::new(share(&region, &settings, &links, &origin));
-    let slots = ServiceSlots::new(region.service_keys());
-    let seed = settings.gateway.maglev_seed;
-    let installed = Installed::new(shared.topology.clone(), slots, seed);
-    let workers = settings.workers.count;
-    let counters = |worker| {
-        Counters::new(
-            region.worker_counters(worker),
-            region.service_counters(worker),
-        )
+    wiring::join_group(&settings)?;
+    let predecessor = match mode {
+        Mode::TakeOver => Predecessor::find(&settings.region.path).map_err(Error::TakeOver)?,
+        Mode::Check | Mode::Start => None,
     };
-    if origin == Origin::TakenOver {
-        (0..=workers).for_each(|worker| counters(worker).settle());
+    // The region first: it tells whether another data plane runs before any device is touched.
+    let taken = match predecessor {
+        None => Some(take_region(&settings)?),
+        Some(_) => None,
+    };
+    let eal = wiring::start_eal(&settings)?;
+    let pool = wiring::make_pool(&eal, &settings)?;
+    let gateway = Gateway {
+        settings,
+        eal,
+        pool,
+        stop,
+    };
+    gateway.run(taken, predecessor)
+}
+
+type Taken = (Region, Origin);
+
+fn take_region(settings: &Settings) -> Result<Taken, Error> {
+    let (path, geometry) = (&settings.region.path, wiring::geometry(settings));
+    let (region, origin) = Region::create_for(path, &geometry, wiring::group(settings)?)?;
+    tracing::info!(path = %path.display(), "{origin}");
+    Ok((region, origin))
+}
+
+/// What stays while region and links come and go.
+struct Gateway {
+    settings: Settings,
+    eal: Eal,
+    pool: Mempool,
+    stop: Arc<AtomicBool>,
+}
+
+/// Why a gateway serves no longer.
+enum End {
+    Signal,
+    /// Another data plane wants region and links. Those that it can open beside this process are
+    /// kept; the others are closed.
+    Successor {
+        successor: Successor,
+        kept: Vec<Option<OpenLink>>,
+        /// When this process polled last, in nanoseconds of CLOCK_MONOTONIC.
+        polled: u64,
+    },
+}
+
+impl Gateway {
+    fn run(&self, taken: Option<Taken>, mut predecessor: Option<Predecessor>) -> Result<(), Error> {
+        let mut links: Vec<_> = self.settings.links.iter().map(|_| None).collect();
+        let mut released = None;
+        if let Some(old) = &mut predecessor {
+            self.open(&mut links, wiring::is_shareable, Duration::ZERO)?;
+            let asked = old.ask(|| discard(&mut links));
+            released = Some(asked.map_err(Error::TakeOver)?);
+        }
+        let patience = predecessor.as_ref().map_or(Duration::ZERO, |_| LETTING_GO);
+        self.open(&mut links, |_| true, patience)?;
+        let mut taken = Some(match taken {
+            Some(taken) => taken,
+            None => take_region(&self.settings)?,
+        });
+        confine(&self.settings)?;
+        loop {
+            let (region, origin) = match taken.take() {
+                Some(taken) => taken,
+                None => take_region(&self.settings)?,
+            };
+            let open = links.drain(..).flatten().collect();
+            let is_serving = |polled: u64| {
+                let (Some(old), Some(released)) = (predecessor.take(), released) else {
+                    return;
+                };
+                let gap = Duration::from_nanos(polled.saturating_sub(released));
+                say(&format!("took over: gap {:.3} ms", gap.as_secs_f64() * 1e3));
+                if let Err(error) = old.thank(polled) {
+                    tracing::warn!(%error, "the data plane before did not hear that it may end");
+                }
+            };
+            match self.serve(region, &origin, open, is_serving)? {
+                End::Signal => {
+                    tracing::info!("ended; flows stay in the region for the next start");
+                    return Ok(());
+                }
+                End::Successor {
+                    successor,
+                    kept,
+                    polled,
+                } => match successor.let_go(polled) {
+                    Ok(gap) => {
+                        let gap = gap.as_secs_f64() * 1e3;
+                        say(&format!("handed over: gap {gap:.3} ms"));
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "the data plane that wanted to take over failed: \
+                            going on");
+                        links = kept;
+                        self.open(&mut links, |_| true, LETTING_GO)?;
+                    }
+                },
+            }
+        }
     }
-    let mut updater = Updater::new(region.clone(), installed, shared.clone(), counters(workers))?;
-    let watched = links
-        .iter()
-        .zip(&settings.links)
-        .map(|(open, link)| watched(link, open));
-    let all_counters = (0..=workers).map(counters).collect();
-    let mut watch = Watch::new(region.clone(), watched.collect(), all_counters);
 
-    let sides = handover::deal(links, usize::from(workers));
-    let running = start_workers(
-        &eal, &settings, &shared, &updater, &pool, sides, &stop, &counters,
-    )?;
-    region.beat();
-    say_ready(&settings, &updater);
+    /// Opens those of the links that are not open yet, trying again for `patience`.
+    fn open(
+        &self,
+        links: &mut [Option<OpenLink>],
+        which: impl Fn(&settings::Link) -> bool,
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let settings = &self.settings;
+        let end = Instant::now() + patience;
+        let open_link = |link| {
+            loop {
+                match wiring::open_link(&self.eal, settings, &self.pool, link) {
+                    Err(Error::Link {
+                        source: dpdk::Error::Device { .. },
+                        ..
+                    }) if Instant::now() < end => std::thread::sleep(TRY_AGAIN),
+                    other => return other,
+                }
+            }
+        };
+        for (link, open) in settings.links.iter().zip(links) {
+            if open.is_none() && which(link) {
+                let opened = open_link(link)?;
+                tracing::info!("{}", wiring::describe(link, &opened));
+                warn_about(link, &opened);
+                *open = Some(opened);
+            }
+        }
+        Ok(())
+    }
 
-    // Relaxed: the flag stands alone.
-    while !stop.load(Ordering::Relaxed) {
-        let busy = updater.poll();
-        watch.poll();
+    /// Forwards until it is told to end. `is_serving` is told when the last worker polled first.
+    fn serve(
+        &self,
+        region: Region,
+        origin: &Origin,
+        links: Vec<OpenLink>,
+        is_serving: impl FnOnce(u64),
+    ) -> Result<End, Error> {
+        let settings = &self.settings;
+        let region = Arc::new(region);
+        let shared = Arc::new(share(&region, settings, &links, origin));
+        let slots = ServiceSlots::new(region.service_keys());
+        let seed = settings.gateway.maglev_seed;
+        let installed = Installed::new(shared.topology.clone(), slots, seed);
+        let workers = settings.workers.count;
+        let counters = |worker| {
+            Counters::new(
+                region.worker_counters(worker),
+                region.service_counters(worker),
+            )
+        };
+        if *origin == Origin::TakenOver {
+            (0..=workers).for_each(|worker| counters(worker).settle());
+        }
+        let mut updater =
+            Updater::new(region.clone(), installed, shared.clone(), counters(workers))?;
+        let watched = links
+            .iter()
+            .zip(&settings.links)
+            .map(|(open, link)| watched(link, open));
+        let all_counters = (0..=workers).map(counters).collect();
+        let mut watch = Watch::new(region.clone(), watched.collect(), all_counters);
+        let mut listener = listen(&settings.region.path);
+
+        let ports: Vec<_> = links.iter().map(|open| open.port.clone()).collect();
+        let sides = handover::deal(links, usize::from(workers));
+        let (halt, started) = (Arc::new(AtomicBool::new(false)), Arc::default());
+        let running = self.start_workers(&shared, &updater, sides, (&halt, &started), &counters)?;
         region.beat();
-        if running.iter().any(dpdk::Worker::is_finished) {
-            stop.store(true, Ordering::Relaxed);
+        // Relaxed: the number stands alone.
+        while started.load(Ordering::Relaxed) == 0 && !running.iter().any(dpdk::Worker::is_finished)
+        {
+            std::hint::spin_loop();
         }
-        if !busy {
-            std::thread::sleep(MAIN_PAUSE);
+        is_serving(started.load(Ordering::Relaxed));
+        say_ready(settings, &updater);
+
+        let mut successor = None;
+        // Relaxed: the flag stands alone.
+        while !self.stop.load(Ordering::Relaxed) {
+            let busy = updater.poll();
+            watch.poll();
+            region.beat();
+            successor = listener.as_mut().and_then(Listener::poll);
+            if successor.is_some() || running.iter().any(dpdk::Worker::is_finished) {
+                break;
+            }
+            if !busy {
+                std::thread::sleep(MAIN_PAUSE);
+            }
+        }
+        halt.store(true, Ordering::Relaxed);
+        let ended = running
+            .into_iter()
+            .map(dpdk::Worker::join)
+            .collect::<Result<Vec<_>, _>>()?;
+        let Some(successor) = successor else {
+            return Ok(End::Signal);
+        };
+        tracing::info!("another data plane takes over");
+        let polled = ended.iter().map(|ended| ended.at).max().unwrap_or(0);
+        let sides = ended.into_iter().map(|ended| ended.sides).collect();
+        let queues = handover::collect(sides, ports.len());
+        let open = ports.into_iter().zip(queues);
+        let kept = open.zip(&settings.links).map(|((port, queues), link)| {
+            wiring::is_shareable(link).then_some(OpenLink { port, queues })
+        });
+        let kept = kept.collect();
+        // With these goes the last that holds the region and the other links.
+        drop((updater, watch, shared, listener));
+        drop(region);
+        Ok(End::Successor {
+            successor,
+            kept,
+            polled,
+        })
+    }
+
+    fn start_workers(
+        &self,
+        shared: &Arc<Shared>,
+        updater: &Updater,
+        sides: Vec<Vec<Side>>,
+        (halt, started): (&Arc<AtomicBool>, &Arc<AtomicU64>),
+        counters: &dyn Fn(u16) -> Counters,
+    ) -> Result<Vec<dpdk::Worker<Ended>>, Error> {
+        let mut running = Vec::new();
+        for (number, sides) in sides.into_iter().enumerate() {
+            let seed = hugepages::region::monotonic_nanos() ^ ((number as u64 + 1) << 48);
+            let worker = Worker {
+                pipeline: Pipeline::new(
+                    shared.clone(),
+                    updater.publisher().subscribe(),
+                    counters(number as u16),
+                    number,
+                    seed,
+                ),
+                pool: self.pool.local(),
+                sides,
+                idle_sleep: Duration::from_micros(self.settings.workers.idle_sleep_us.into()),
+                stop: halt.clone(),
+                started: started.clone(),
+            };
+            running.push(self.eal.launch(number as u32 + 1, move || worker.run())?);
+        }
+        Ok(running)
+    }
+}
+
+/// Empties the queues of links that are open beside another process, which has these frames as well.
+fn discard(links: &mut [Option<OpenLink>]) {
+    for queue in links.iter_mut().flatten().flat_map(|open| &mut open.queues) {
+        let mut burst = packet::Burst::<dpdk::Mbuf>::new();
+        while packet::Link::rx_burst(queue, &mut burst) > 0 {
+            dpdk::Mbuf::free_bulk(&mut burst);
         }
     }
-    for worker in running {
-        worker.join()?;
+}
+
+/// Where a successor may ask. Without it this data plane cannot be replaced while it runs, and that is all.
+fn listen(region: &Path) -> Option<Listener> {
+    match Listener::new(region) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            tracing::warn!(%error, "no socket beside the region: no other data plane can take over");
+            None
+        }
     }
-    tracing::info!("ended; flows stay in the region for the next start");
-    Ok(())
 }
 
 /// The tables of the region, for these settings.
@@ -148,49 +387,20 @@ fn warn_about(link: &settings::Link, open: &OpenLink) {
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of which a worker is made
-fn start_workers(
-    eal: &Eal,
-    settings: &Settings,
-    shared: &Arc<Shared>,
-    updater: &Updater,
-    pool: &Mempool,
-    sides: Vec<Vec<Side>>,
-    stop: &Arc<AtomicBool>,
-    counters: &dyn Fn(u16) -> Counters,
-) -> Result<Vec<dpdk::Worker<()>>, Error> {
-    let mut running = Vec::new();
-    for (number, sides) in sides.into_iter().enumerate() {
-        let seed = hugepages::region::monotonic_nanos() ^ ((number as u64 + 1) << 48);
-        let worker = Worker {
-            pipeline: Pipeline::new(
-                shared.clone(),
-                updater.publisher().subscribe(),
-                counters(number as u16),
-                number,
-                seed,
-            ),
-            pool: pool.local(),
-            sides,
-            idle_sleep: Duration::from_micros(settings.workers.idle_sleep_us.into()),
-            stop: stop.clone(),
-        };
-        running.push(eal.launch(number as u32 + 1, move || worker.run())?);
-    }
-    Ok(running)
-}
-
-/// The one line on standard output that others wait for.
+/// The line on standard output that others wait for.
 fn say_ready(settings: &Settings, updater: &Updater) {
-    let mut out = std::io::stdout().lock();
-    // Nobody may be reading: that is no reason to stop forwarding.
-    let _ = writeln!(
-        out,
-        "portgate-dataplane ready links={} workers={} generation={} region={}",
+    say(&format!(
+        "ready links={} workers={} generation={} region={}",
         settings.links.len(),
         settings.workers.count,
         updater.generation(),
         settings.region.path.display(),
-    );
+    ));
+}
+
+fn say(what: &str) {
+    let mut out = std::io::stdout().lock();
+    // Nobody may be reading: that is no reason to stop forwarding.
+    let _ = writeln!(out, "portgate-dataplane {what}");
     let _ = out.flush();
 }

@@ -23,6 +23,8 @@ use hugepages::{
     RegionError, Reply, State,
 };
 
+use crate::quiet::Quiet;
+
 /// Between two looks of the main core at the command ring when that was empty: an update waits half of it
 /// on average.
 pub const MAIN_PAUSE: Duration = Duration::from_micros(200);
@@ -33,6 +35,13 @@ const RECORDS_A_TURN: usize = 4096;
 /// Buckets of a flow table looked at before the main core takes commands again: a pass over a table for a million flows
 /// takes 128 such turns.
 const BUCKETS_A_TURN: usize = 2048;
+
+/// Records that one update may have, in banks of the journal. What is installed should fit one; a
+/// control plane that never commits must not use up all memory.
+const MAX_BANKS: usize = 4;
+
+/// Between two looks whether the control file is still what it should be.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The main core's side of the region.
 pub struct Updater {
@@ -59,6 +68,21 @@ pub struct Updater {
     /// The journal does not hold what is installed: only writing all of it anew mends that.
     journal_behind: bool,
     control_boot: u64,
+    /// When the control file is looked after again.
+    next_look: Instant,
+    /// Records since the last Begin.
+    records: usize,
+    /// What a broken or hostile control plane can cause as often as it likes.
+    said: Said,
+}
+
+/// Log lines that are held back when they come too often.
+#[derive(Debug, Default)]
+struct Said {
+    attached: Quiet,
+    bad_record: Quiet,
+    bad_ring: Quiet,
+    refused: Quiet,
 }
 
 impl Updater {
@@ -108,6 +132,9 @@ impl Updater {
             sweep_after_update: !sweep_due,
             journal_behind: restored.is_err(),
             control_boot: region.control_plane().boot,
+            next_look: Instant::now(),
+            records: 0,
+            said: Said::default(),
             region,
         };
         if sweep_due {
@@ -150,13 +177,18 @@ impl Updater {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    tracing::warn!(%error, "the command ring is broken: asking for everything anew");
+                    self.counters.add(Total::BadRings, 1);
+                    if let Some(held_back) = self.said.bad_ring.may_say(Instant::now()) {
+                        tracing::warn!(%error, held_back, "the command ring is broken: asking for \
+                            everything anew");
+                    }
                     self.commands.clear();
                     self.ask_for_replay(Reason::BrokenRing);
                     break;
                 }
             }
         }
+        self.look_after_control();
         let in_use = self.publisher.reap();
         if self.sweep_due && in_use == 0 {
             self.sweep_due = false;
@@ -180,18 +212,83 @@ impl Updater {
         if boot != self.control_boot {
             self.control_boot = boot;
             self.assembler.reset();
-            tracing::info!("control plane attached");
+            if let Some(held_back) = self.said.attached.may_say(Instant::now()) {
+                tracing::info!(held_back, "control plane attached");
+            }
+        }
+    }
+
+    /// Goes on with a new control file when somebody has spoilt the old one. If it cannot be had, what is
+    /// installed is served, and the next look tries again.
+    fn look_after_control(&mut self) {
+        let now = Instant::now();
+        if now < self.next_look {
+            return;
+        }
+        self.next_look = now + LOOK;
+        if !self.region.control_is_lost() {
+            return;
+        }
+        self.counters.add(Total::BadRings, 1);
+        let said = self.said.bad_ring.may_say(Instant::now());
+        let renewed = self.region.renew_control().and_then(|()| {
+            self.commands = self.region.commands_consumer()?;
+            self.commands.clear();
+            self.replies = self.region.replies_producer()?;
+            self.ask_for_replay(Reason::BrokenRing);
+            Ok(())
+        });
+        match (renewed, said) {
+            (Ok(()), Some(held_back)) => {
+                tracing::error!(
+                    held_back,
+                    "the control file was spoilt by somebody who may \
+                    write it: made anew; a control plane attaches again by itself"
+                );
+            }
+            (Err(error), Some(held_back)) => {
+                tracing::error!(%error, held_back, "the control file was spoilt and cannot be \
+                    made anew: no more updates");
+            }
+            (_, None) => {}
         }
     }
 
     fn take(&mut self, record: &Record) {
+        self.records += 1;
         match self.assembler.push(record) {
             Ok(None) => {}
             Ok(Some(message)) => self.handle(message),
             Err(error) => {
-                tracing::warn!(%error, "a record is not understood: asking for everything anew");
+                self.counters.add(Total::BadRecords, 1);
+                if let Some(held_back) = self.said.bad_record.may_say(Instant::now()) {
+                    tracing::warn!(%error, held_back, "a record is not understood: asking for \
+                        everything anew");
+                }
                 self.ask_for_replay(Reason::BadRecord);
             }
+        }
+        if self.records > MAX_BANKS * self.journal.capacity() {
+            self.give_up_update();
+        }
+    }
+
+    /// Forgets an update that became too large; its Commit will be refused.
+    fn give_up_update(&mut self) {
+        self.records = 0;
+        self.assembler.reset();
+        // A Begin that nobody commits takes the place of what was staged.
+        let nothing = Message::Begin {
+            boot: 0,
+            generation: 0,
+            full: false,
+        };
+        // It cannot fail: a Begin is always taken.
+        let _ = self.installed.handle(nothing);
+        self.counters.add(Total::UpdatesRefused, 1);
+        if let Some(held_back) = self.said.refused.may_say(Instant::now()) {
+            let limit = MAX_BANKS * self.journal.capacity();
+            tracing::warn!(held_back, limit, "an update of too many records is refused");
         }
     }
 
@@ -199,13 +296,20 @@ impl Updater {
         let begun = Instant::now();
         let generation = match &message {
             Message::Commit { generation, .. } => Some(*generation),
+            Message::Begin { .. } => {
+                self.records = 1;
+                None
+            }
             _ => None,
         };
         match (self.installed.handle(message), generation) {
             (Ok(Some(installation)), _) => self.publish(&installation, begun),
             (Ok(None), _) => {}
             (Err(reason), Some(generation)) => {
-                tracing::warn!(generation, %reason, "update refused");
+                self.counters.add(Total::UpdatesRefused, 1);
+                if let Some(held_back) = self.said.refused.may_say(begun) {
+                    tracing::warn!(generation, %reason, held_back, "update refused");
+                }
                 self.reply(&Reply::Refused { generation, reason });
             }
             // Said once, at the Commit: there is no update to speak of before.

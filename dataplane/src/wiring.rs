@@ -39,8 +39,42 @@ pub(crate) fn geometry(settings: &Settings) -> Geometry {
     )
 }
 
+/// Id of the group that the region's files are given to.
+pub(crate) fn group(settings: &Settings) -> Result<Option<u32>, Error> {
+    let Some(name) = &settings.region.group else {
+        return Ok(None);
+    };
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+        Ok(None) => Err(Error::Unsuitable(format!(
+            "region.group is \"{name}\": there is no such group; make it with `groupadd --system {name}`"
+        ))),
+        Err(error) => Err(Error::Unsuitable(format!(
+            "region.group is \"{name}\": it cannot be looked up: {error}"
+        ))),
+    }
+}
+
+/// Makes this process a member of the region's group, so that it may give files to the group later,
+/// without a capability. Whether it can is seen when it gives the first.
+pub(crate) fn join_group(settings: &Settings) -> Result<(), Error> {
+    let Some(group) = group(settings)?.map(nix::unistd::Gid::from_raw) else {
+        return Ok(());
+    };
+    let mut groups = nix::unistd::getgroups().unwrap_or_default();
+    if !groups.contains(&group) {
+        groups.push(group);
+        let _ = nix::unistd::setgroups(&groups);
+    }
+    Ok(())
+}
+
 /// What only a data plane demands of the settings.
 pub(crate) fn check(settings: &Settings) -> Result<(), Error> {
+    group(settings)?;
     if settings.links.is_empty() {
         return Err(Error::Unsuitable(
             "[[links]] is empty: a data plane needs one link".into(),
@@ -120,11 +154,8 @@ pub(crate) struct OpenLink {
     pub(crate) queues: Vec<Queue>,
 }
 
-/// Opens every link's device, with a queue pair for each worker if the device has so many.
-pub(crate) fn open_links(
-    eal: &Eal,
-    settings: &Settings,
-) -> Result<(Mempool, Vec<OpenLink>), Error> {
+/// Buffers for every link's frames.
+pub(crate) fn make_pool(eal: &Eal, settings: &Settings) -> Result<Mempool, Error> {
     let workers = u32::from(settings.workers.count);
     let mut data_room = 0;
     for link in &settings.links {
@@ -133,23 +164,34 @@ pub(crate) fn open_links(
     }
     let in_queues = settings.links.len() as u32 * workers * 2 * u32::from(DESCRIPTORS);
     let count = in_queues + (workers + 1) * BUFFERS_PER_WORKER;
-    let pool = Mempool::new(eal, "frames", count, data_room, CACHE)?;
-    let mut open = Vec::new();
-    for link in &settings.links {
-        let config = PortConfig {
-            rx_queues: settings.workers.count,
-            tx_queues: settings.workers.count,
-            rx_descriptors: DESCRIPTORS,
-            tx_descriptors: DESCRIPTORS,
-            mtu: link.mtu,
-            mac: link.mac,
-            promiscuous: false,
-        };
-        let (port, queues) =
-            Port::open(eal, &device(&link.device), &config, &pool).map_err(of_link(link))?;
-        open.push(OpenLink { port, queues });
-    }
-    Ok((pool, open))
+    Ok(Mempool::new(eal, "frames", count, data_room, CACHE)?)
+}
+
+/// Opens a link's device, with a queue pair for each worker if the device has so many.
+pub(crate) fn open_link(
+    eal: &Eal,
+    settings: &Settings,
+    pool: &Mempool,
+    link: &settings::Link,
+) -> Result<OpenLink, Error> {
+    let config = PortConfig {
+        rx_queues: settings.workers.count,
+        tx_queues: settings.workers.count,
+        rx_descriptors: DESCRIPTORS,
+        tx_descriptors: DESCRIPTORS,
+        mtu: link.mtu,
+        mac: link.mac,
+        promiscuous: false,
+    };
+    let opened = Port::open(eal, &device(&link.device), &config, pool);
+    let (port, queues) = opened.map_err(of_link(link))?;
+    Ok(OpenLink { port, queues })
+}
+
+/// Whether two processes may have the link open at a time, each getting every frame. Others can be
+/// bound once (AF_XDP to a queue, vfio to a device), or are one end of a wire.
+pub(crate) fn is_shareable(link: &settings::Link) -> bool {
+    matches!(link.device, Device::AfPacket(_))
 }
 
 fn of_link(link: &settings::Link) -> impl FnOnce(dpdk::Error) -> Error + use<> {

@@ -1,7 +1,7 @@
 //! The loop of a worker: receive, process, send, from every link in turn.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dpdk::{LocalPool, Mbuf};
@@ -34,11 +34,23 @@ pub(crate) struct Worker {
     /// Sleep of an idle turn; zero = never.
     pub(crate) idle_sleep: Duration,
     pub(crate) stop: Arc<AtomicBool>,
+    /// For the time of its first turn, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) started: Arc<AtomicU64>,
+}
+
+/// What a worker leaves.
+pub(crate) struct Ended {
+    /// Its links.
+    pub(crate) sides: Vec<Side>,
+    /// The time of its last turn, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) at: u64,
 }
 
 impl Worker {
     /// Runs until told to stop.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(mut self) -> Ended {
+        // Relaxed: the number stands alone.
+        self.started.store(monotonic_nanos(), Ordering::Relaxed);
         let mut now = clock();
         let (mut turn, mut idle) = (0u32, 0u32);
         // Relaxed: the flag stands alone; a turn more or less does not matter.
@@ -67,7 +79,10 @@ impl Worker {
                 now = clock();
             }
         }
+        let at = monotonic_nanos();
         self.finish();
+        let sides = self.sides;
+        Ended { sides, at }
     }
 
     fn turn(&mut self, now: Now) -> usize {
@@ -129,7 +144,7 @@ impl Worker {
     }
 
     /// Accounts for what is still in hand.
-    fn finish(mut self) {
+    fn finish(&mut self) {
         self.pipeline.finish();
         for side in &mut self.sides {
             let left = side.drop_handed_over();

@@ -1,27 +1,36 @@
-//! The first 4096 bytes of the region: who made it, for what, and who is alive.
+//! The first 4096 bytes of both files: who made them, for what, and who is alive.
 //!
 //! # Byte layout
 //!
-//! Words of 64 bits in host byte order.
+//! Words of 64 bits in host byte order. In the data file:
 //!
 //! | line | word | written by | meaning |
 //! |-----:|-----:|------------|---------|
 //! | 0 | 0 | creator, last | [`MAGIC`] |
 //! | 0 | 1 | creator | [`VERSION`] |
 //! | 0 | 2 | creator | digest of the layout |
-//! | 0 | 3 | creator | size of the region in bytes |
+//! | 0 | 3 | creator | size of the data file in bytes |
 //! | 0 | 4 | creator | id of the region, random |
 //! | 0 | 5, 6 | creator | seeds of keyed hashes, random |
 //! | 0 | 7 | creator | time of creation, nanoseconds since 1970 |
 //! | 1 | 0–7 | creator | [`Geometry`], a field a word in its order |
 //! | 2 | 0–2 | data plane | boot id, process id, heartbeat (nanoseconds, CLOCK_MONOTONIC) |
-//! | 3 | 0–2 | control plane | the same |
 //! | 4 | 0–3 | data plane | [`State`] installed: sequence, generation, digest (two words) |
-//! | 5 | 0–3 | control plane | [`State`] wanted: the same |
-//! | 6–63 | | | zero |
 //!
-//! What the creator writes never changes afterwards. The states are sequence-locked, because a
-//! generation and its digest only mean something together.
+//! In the control file:
+//!
+//! | line | word | written by | meaning |
+//! |-----:|-----:|------------|---------|
+//! | 0 | 0 | creator | [`CONTROL_MAGIC`] |
+//! | 0 | 1 | creator | [`VERSION`] |
+//! | 0 | 2 | creator | id of the region that it belongs to |
+//! | 3 | 0–2 | control plane | boot id, process id, heartbeat |
+//! | 5 | 0–3 | control plane | [`State`] wanted |
+//!
+//! All other words are zero. The creator of both is the data plane. What it writes in the data file
+//! never changes afterwards; the control file may be written by whoever may write the file, so
+//! nothing in it is believed. The states are sequence-locked, because a generation and its digest
+//! only mean something together.
 
 use crate::digest::Digest;
 use crate::layout::{Geometry, Layout};
@@ -32,11 +41,19 @@ use crate::sync::{AtomicU64, Ordering};
 /// First word of a region: "PORTGATE" in ASCII, read as a little-endian number.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"PORTGATE");
 
-/// Version of the layout of header, rings, journal and link lines.
-pub const VERSION: u64 = 1;
+/// First word of a control file: "PORTCTRL" in ASCII, read as a little-endian number.
+pub const CONTROL_MAGIC: u64 = u64::from_le_bytes(*b"PORTCTRL");
 
-/// Words of the header that the creator writes.
+/// Version of the layout of headers, rings, journal and link lines.
+pub const VERSION: u64 = 2;
+
+/// Words of the data file's header that the creator writes.
 pub(crate) const FIXED: usize = 16;
+
+/// Words of the control file's header that the creator writes, for the region with this id.
+pub(crate) const fn control_words(region: u64) -> [u64; 3] {
+    [CONTROL_MAGIC, VERSION, region]
+}
 
 /// What is wrong with a file that should be a region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +90,9 @@ pub enum Flaw {
     /// The region is whole but made for another geometry.
     #[error("it was made for another number of workers, links, services or flows")]
     OtherGeometry,
+    /// The control file beside it belongs to another region, or is none.
+    #[error("the control file beside it is not its own: a data plane has yet to make it anew")]
+    Control,
     /// The file is not as large as its header says.
     #[error("it has {size} bytes and should have {wanted}")]
     Size {
@@ -196,10 +216,11 @@ pub struct State {
     pub digest: Digest,
 }
 
-/// The part of the header that changes.
+/// The part of both headers that changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
-    lines: Slab<Line>,
+    data: Slab<Line>,
+    control: Slab<Line>,
 }
 
 /// Which line is whose.
@@ -210,8 +231,9 @@ pub(crate) enum Side {
 }
 
 impl Header {
-    pub(crate) fn new(lines: Slab<Line>) -> Self {
-        Self { lines }
+    /// Headers of the data file and of the control file.
+    pub(crate) fn new(data: Slab<Line>, control: Slab<Line>) -> Self {
+        Self { data, control }
     }
 
     pub(crate) fn process(&self, side: Side) -> Process {
@@ -250,11 +272,18 @@ impl Header {
     }
 
     fn process_line(&self, side: Side) -> &[AtomicU64; 8] {
-        &self.lines[2 + side as usize].0
+        &self.lines(side)[2 + side as usize].0
     }
 
     fn state_line(&self, side: Side) -> &[AtomicU64] {
-        &self.lines[4 + side as usize].0
+        &self.lines(side)[4 + side as usize].0
+    }
+
+    fn lines(&self, side: Side) -> &[Line] {
+        match side {
+            Side::DataPlane => &self.data,
+            Side::ControlPlane => &self.control,
+        }
     }
 }
 
@@ -292,7 +321,7 @@ mod tests {
             Identity::from_words(&words, size).unwrap_err()
         };
         assert_eq!(flaw(0, 7), Flaw::Magic { found: 7 });
-        assert_eq!(flaw(1, 2), Flaw::Version { found: 2 });
+        assert_eq!(flaw(1, 1), Flaw::Version { found: 1 });
         assert!(matches!(flaw(2, 0), Flaw::Layout { found: 0, .. }));
         assert_eq!(
             flaw(3, size + 1),
@@ -317,7 +346,8 @@ mod tests {
 
     #[test]
     fn the_two_sides_have_lines_of_their_own() {
-        let header = Header::new(Slab::heap(crate::layout::HEADER_LINES));
+        let lines = || Slab::heap(crate::layout::HEADER_LINES);
+        let header = Header::new(lines(), lines());
         let process = Process {
             boot: 1,
             pid: 2,

@@ -2,11 +2,13 @@
 //!
 //! # Byte layout
 //!
+//! The region is two files, each with one writer. The data plane writes the *data file*:
+//!
 //! | section | lines of 64 bytes | written by |
 //! |---------|-------------------|------------|
 //! | header | 64 | see [`crate::header`] |
-//! | command ring | 2 + 2 × command records | see [`crate::ring`]: control plane produces |
-//! | reply ring | 2 + 2 × reply records | data plane produces |
+//! | commands' reader | 1 | data plane: see [`crate::ring`] |
+//! | replies | 1 + 2 × reply records | data plane |
 //! | journal | 1 + 2 × (1 + 2 × journal records) | data plane: see [`crate::journal`] |
 //! | worker counters | 64 × workers | the worker; 512 words each |
 //! | service keys | service slots / 8 | data plane; one word a slot |
@@ -19,8 +21,16 @@
 //! | IPv6 buckets | slots / 16 | workers |
 //! | IPv6 entries | 2 × slots | workers |
 //!
+//! The control plane writes the *control file*:
+//!
+//! | section | lines of 64 bytes | written by |
+//! |---------|-------------------|------------|
+//! | control header | 64 | see [`crate::header`] |
+//! | commands | 1 + 2 × command records | control plane |
+//! | replies' reader | 1 | control plane |
+//!
 //! Sections follow each other in this order; each begins on a line, those of the flow tables on a
-//! 2 MiB boundary so that huge pages carry them whole. The region ends on such a boundary too.
+//! 2 MiB boundary so that huge pages carry them whole. Both files end on such a boundary too.
 //! A flow is two entries and the table is to be half full at most: four slots a flow.
 
 use std::ops::Range;
@@ -136,7 +146,7 @@ impl Geometry {
 #[allow(missing_docs)] // The table above is the documentation.
 pub enum Section {
     Header,
-    Commands,
+    CommandsReader,
     Replies,
     Journal,
     WorkerCounters,
@@ -149,14 +159,17 @@ pub enum Section {
     FlowEntriesV4,
     FlowBucketsV6,
     FlowEntriesV6,
+    ControlHeader,
+    Commands,
+    RepliesReader,
 }
 
-const SECTIONS: usize = 14;
+const SECTIONS: usize = 17;
 
 impl Section {
     const ALL: [Self; SECTIONS] = [
         Self::Header,
-        Self::Commands,
+        Self::CommandsReader,
         Self::Replies,
         Self::Journal,
         Self::WorkerCounters,
@@ -169,7 +182,19 @@ impl Section {
         Self::FlowEntriesV4,
         Self::FlowBucketsV6,
         Self::FlowEntriesV6,
+        Self::ControlHeader,
+        Self::Commands,
+        Self::RepliesReader,
     ];
+
+    /// Whether it lies in the control file, which the control plane writes.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        matches!(
+            self,
+            Self::ControlHeader | Self::Commands | Self::RepliesReader
+        )
+    }
 
     const fn is_flow_table(self) -> bool {
         matches!(
@@ -182,7 +207,8 @@ impl Section {
         let workers = usize::from(geometry.workers);
         let service_slots = geometry.service_slots as usize;
         match self {
-            Self::Header => HEADER_LINES,
+            Self::Header | Self::ControlHeader => HEADER_LINES,
+            Self::CommandsReader | Self::RepliesReader => ring::READER_LINES,
             Self::Commands => ring::lines(geometry.command_records as usize),
             Self::Replies => ring::lines(geometry.reply_records as usize),
             Self::Journal => crate::journal::lines(geometry.journal_records as usize),
@@ -208,7 +234,7 @@ fn flow_slots(flows: u32) -> usize {
 /// Bytes of a line.
 const LINE: usize = size_of::<Line>();
 
-/// Boundary of the flow tables and of the region's end.
+/// Boundary of the flow tables and of the files' ends.
 const HUGE: usize = 2 << 20;
 
 /// Offsets and sizes for one geometry.
@@ -217,6 +243,7 @@ pub struct Layout {
     offsets: [usize; SECTIONS],
     lines: [usize; SECTIONS],
     total: usize,
+    control_total: usize,
     digest: u64,
 }
 
@@ -231,24 +258,32 @@ impl Layout {
             return Err(rule);
         }
         let mut offsets = [0; SECTIONS];
-        let mut end = 0usize;
+        let mut ends = [0usize; 2];
         for (offset, section) in offsets.iter_mut().zip(Section::ALL) {
+            let end = &mut ends[usize::from(section.is_control())];
             let boundary = if section.is_flow_table() { HUGE } else { LINE };
             *offset = end.next_multiple_of(boundary);
-            end = *offset + section.lines(geometry) * LINE;
+            *end = *offset + section.lines(geometry) * LINE;
         }
         Ok(Self {
             offsets,
             lines: Section::ALL.map(|section| section.lines(geometry)),
-            total: end.next_multiple_of(HUGE),
+            total: ends[0].next_multiple_of(HUGE),
+            control_total: ends[1].next_multiple_of(HUGE),
             digest: digest(geometry),
         })
     }
 
-    /// Bytes of the region: a multiple of 2 MiB.
+    /// Bytes of the data file: a multiple of 2 MiB.
     #[must_use]
     pub const fn total(&self) -> usize {
         self.total
+    }
+
+    /// Bytes of the control file: a multiple of 2 MiB.
+    #[must_use]
+    pub const fn control_total(&self) -> usize {
+        self.control_total
     }
 
     /// Names the layout: two regions may stand in for each other only if it is the same.
@@ -257,7 +292,7 @@ impl Layout {
         self.digest
     }
 
-    /// Byte offset of a section.
+    /// Byte offset of a section in its file.
     #[must_use]
     pub const fn offset(&self, section: Section) -> usize {
         self.offsets[section as usize]

@@ -32,16 +32,22 @@ proptest! {
     #[test]
     fn sections_are_apart_aligned_and_inside(geometry in geometry()) {
         let layout = Layout::new(&geometry).unwrap();
-        let mut end = 0;
-        for section in Section::ALL {
-            let bytes = layout.bytes(section);
-            prop_assert!(bytes.start >= end && bytes.start.is_multiple_of(64));
-            if section.is_flow_table() {
-                prop_assert_eq!(bytes.start % (2 << 20), 0);
+        let totals = [layout.total(), layout.control_total()];
+        for (is_control, total) in [false, true].into_iter().zip(totals) {
+            let mut end = 0;
+            for section in Section::ALL {
+                if section.is_control() != is_control {
+                    continue;
+                }
+                let bytes = layout.bytes(section);
+                prop_assert!(bytes.start >= end && bytes.start.is_multiple_of(64));
+                if section.is_flow_table() {
+                    prop_assert_eq!(bytes.start % (2 << 20), 0);
+                }
+                end = bytes.end;
             }
-            end = bytes.end;
+            prop_assert!(total >= end && total.is_multiple_of(2 << 20));
         }
-        prop_assert!(layout.total() >= end && layout.total().is_multiple_of(2 << 20));
         prop_assert!(
             layout.lines(Section::FlowEntriesV4) == 16 * layout.lines(Section::FlowBucketsV4)
         );

@@ -1,5 +1,5 @@
 use std::fs;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
 use tempfile::TempDir;
 
@@ -82,13 +82,20 @@ fn the_three_roles_share_one_memory() {
 }
 
 #[test]
-fn nobody_else_can_read_the_file() {
+fn the_group_may_write_the_control_file_alone_and_others_may_nothing() {
     let (_folder, path) = folder();
-    let _region = create(&path);
+    let control = file::control_path(&path);
+    let folder = path.parent().unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&path), 0o660);
-    assert_eq!(mode(path.parent().unwrap()) & 0o027, 0, "folder");
-    let names: Vec<_> = fs::read_dir(path.parent().unwrap())
+    let check = || {
+        assert_eq!(mode(&path), 0o640);
+        assert_eq!(mode(&control), 0o660);
+        assert_eq!(mode(folder), 0o750);
+        assert_eq!(mode(&path.with_extension("lock")), 0o600);
+    };
+    drop(create(&path));
+    check();
+    let names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -96,6 +103,144 @@ fn nobody_else_can_read_the_file() {
         !names.iter().any(|name| name.ends_with(".new")),
         "{names:?}"
     );
+    // A region that is taken over is put right.
+    for path in [&path, &control] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    assert_eq!(
+        Region::create(&path, &geometry()).unwrap().1,
+        Origin::TakenOver
+    );
+    check();
+}
+
+#[test]
+fn files_and_folder_are_given_to_the_group_that_is_asked_for() {
+    const GROUP: u32 = 4321;
+    if !rustix::process::geteuid().is_root() {
+        return; // only root may give files to any group
+    }
+    let (_folder, path) = folder();
+    drop(create(&path));
+    let (_region, origin) = Region::create_for(&path, &geometry(), Some(GROUP)).unwrap();
+    assert_eq!(origin, Origin::TakenOver);
+    let control = file::control_path(&path);
+    for path in [&path, &control, path.parent().unwrap()] {
+        assert_eq!(
+            fs::metadata(path).unwrap().gid(),
+            GROUP,
+            "{}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root may give files away
+    }
+    let (_folder, path) = folder();
+    drop(create(&path));
+    for foreign in [path.as_path(), path.parent().unwrap()] {
+        std::os::unix::fs::chown(foreign, Some(4321), None).unwrap();
+        let error = Region::create(&path, &geometry()).unwrap_err();
+        let said = error.to_string();
+        assert!(
+            said.contains("belongs to user 4321") && said.contains(&*foreign.to_string_lossy()),
+            "{said}"
+        );
+        std::os::unix::fs::chown(foreign, Some(0), None).unwrap();
+    }
+    // A control file of somebody else's is not refused but replaced: it holds nothing of value.
+    let control = file::control_path(&path);
+    std::os::unix::fs::chown(&control, Some(4321), None).unwrap();
+    drop(create(&path));
+    assert_eq!(fs::metadata(&control).unwrap().uid(), 0);
+}
+
+#[test]
+fn a_control_file_cut_short_is_noticed_survived_and_made_anew() {
+    let (_folder, path) = folder();
+    let data = create(&path);
+    let old = Region::attach(&path).unwrap();
+    let message = Message::Put(network(1));
+    let mut records = Vec::new();
+    codec::encode(&message, &mut records);
+    old.commands_producer().unwrap().push_all(&records);
+    let mut commands = data.commands_consumer().unwrap();
+
+    let control = fs::OpenOptions::new()
+        .write(true)
+        .open(file::control_path(&path))
+        .unwrap();
+    assert!(!data.control_is_lost());
+    control.set_len(0).unwrap();
+    assert_eq!(commands.pop(), Ok(None), "the tail reads as zero");
+    assert!(data.control_is_lost());
+    assert!(data.wanted().is_some_and(|state| state.generation == 0));
+    assert!(old.renew_control().is_err(), "it is the data plane's");
+
+    data.renew_control().unwrap();
+    assert!(!data.control_is_lost() && data.is_current() && !old.is_current());
+    let new = Region::attach(&path).unwrap();
+    let mut commands = data.commands_consumer().unwrap();
+    commands.clear();
+    assert_eq!(new.commands_producer().unwrap().push_all(&records), 1);
+    assert!(commands.pop().unwrap().is_some());
+}
+
+#[test]
+fn a_control_file_with_another_head_or_too_short_is_noticed() {
+    let (_folder, path) = folder();
+    let data = create(&path);
+    let control = file::control_path(&path);
+    let open = || fs::OpenOptions::new().write(true).open(&control).unwrap();
+    let changes: [fn(&fs::File); 3] = [
+        |file| file.write_all_at(&[1], 0).unwrap(),
+        |file| file.write_all_at(&[1; 8], 16).unwrap(),
+        |file| file.set_len(1 << 20).unwrap(),
+    ];
+    for change in changes {
+        change(&open());
+        assert!(data.control_is_lost() && Region::attach(&path).is_err());
+        Region::observe(&path).unwrap();
+        data.renew_control().unwrap();
+        assert!(!data.control_is_lost());
+        Region::attach(&path).unwrap();
+    }
+}
+
+#[test]
+fn a_strange_control_file_gives_way_to_a_new_one_and_a_sound_one_stays() {
+    let (_folder, path) = folder();
+    drop(create(&path));
+    let control = file::control_path(&path);
+    let inode = || fs::metadata(&control).unwrap().ino();
+    let before = inode();
+    drop(create(&path));
+    assert_eq!(inode(), before);
+
+    let changes: [fn(&Path); 4] = [
+        |path| fs::write(path, "Dear diary").unwrap(),
+        |path| fs::remove_file(path).unwrap(),
+        |path| {
+            let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+            file.write_all_at(&[1], 16).unwrap();
+        },
+        |path| {
+            fs::remove_file(path).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
+        },
+    ];
+    for change in changes {
+        change(&control);
+        assert!(Region::attach(&path).is_err());
+        let (region, origin) = Region::create(&path, &geometry()).unwrap();
+        assert_eq!(origin, Origin::TakenOver, "the data file is whole");
+        assert!(region.is_current());
+        Region::attach(&path).unwrap();
+    }
 }
 
 #[test]
@@ -189,7 +334,7 @@ fn a_flawed_region_is_refused_by_the_control_plane_and_replaced_by_the_data_plan
         (|file| file.set_len(4096).unwrap(), "should have"),
         (
             |file| file.write_all_at(&[9], 8).unwrap(),
-            "version 9, this program speaks version 1",
+            "version 9, this program speaks version 2",
         ),
         (
             |file| file.write_all_at(&[9], 16).unwrap(),

@@ -2,11 +2,18 @@
 //!
 //! # Byte layout
 //!
-//! | line | word | written by | meaning |
-//! |-----:|-----:|------------|---------|
-//! | 0 | 0 | producer | tail: records published since the ring was made |
-//! | 1 | 0 | consumer | head: records consumed since the ring was made |
-//! | 2 + 2 s, 3 + 2 s | all | producer | the record in slot s |
+//! Two pieces of memory, so that each side can be kept from writing the other's. The producer's:
+//!
+//! | line | word | meaning |
+//! |-----:|-----:|---------|
+//! | 0 | 0 | tail: records published since the ring was made |
+//! | 1 + 2 s, 2 + 2 s | all | the record in slot s |
+//!
+//! and the consumer's, one line:
+//!
+//! | line | word | meaning |
+//! |-----:|-----:|---------|
+//! | 0 | 0 | head: records consumed since the ring was made |
 //!
 //! # Why it is right
 //!
@@ -27,13 +34,16 @@ use crate::record::{Record, WORDS};
 use crate::slab::{Line, Slab};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Lines before the first slot.
-const HEADER: usize = 2;
+/// Lines of the producer's memory before the first slot.
+const HEADER: usize = 1;
+
+/// Lines of the consumer's memory.
+pub const READER_LINES: usize = 1;
 
 /// Lines of a slot.
 const SLOT: usize = 2;
 
-/// Lines that a ring of this many records takes.
+/// Lines of the producer's memory in a ring of this many records.
 #[must_use]
 pub const fn lines(records: usize) -> usize {
     HEADER + SLOT * records
@@ -53,36 +63,57 @@ pub enum RingError {
     Overrun(#[from] Overrun),
 }
 
+/// The memory of a ring, as both sides share it.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// What the producer writes: [`lines`].
+    pub sent: Slab<Line>,
+    /// What the consumer writes: [`READER_LINES`].
+    pub read: Slab<Line>,
+}
+
+impl Memory {
+    /// A new ring's memory on the heap, for so many records.
+    #[must_use]
+    pub fn heap(records: usize) -> Self {
+        Self {
+            sent: Slab::heap(lines(records)),
+            read: Slab::heap(READER_LINES),
+        }
+    }
+}
+
 /// The ring's memory and arithmetic, the same for both sides.
 #[derive(Debug)]
 struct Ring {
-    lines: Slab<Line>,
+    memory: Memory,
     cursor: Cursor,
 }
 
 impl Ring {
-    fn new(lines: Slab<Line>) -> Result<Self, RingError> {
-        let size = RingError::Size { lines: lines.len() };
-        let slots = lines.len().checked_sub(HEADER).ok_or(size)?;
+    fn new(memory: Memory) -> Result<Self, RingError> {
+        let lines = memory.sent.len();
+        let size = RingError::Size { lines };
+        let slots = lines.checked_sub(HEADER).ok_or(size)?;
         let cursor = Cursor::new((slots / SLOT) as u64).ok_or(size)?;
-        if slots % SLOT == 0 {
-            Ok(Self { lines, cursor })
+        if slots % SLOT == 0 && memory.read.len() == READER_LINES {
+            Ok(Self { memory, cursor })
         } else {
             Err(size)
         }
     }
 
     fn tail(&self) -> &AtomicU64 {
-        &self.lines[0].0[0]
+        &self.memory.sent[0].0[0]
     }
 
     fn head(&self) -> &AtomicU64 {
-        &self.lines[1].0[0]
+        &self.memory.read[0].0[0]
     }
 
     fn words(&self, position: u64) -> impl Iterator<Item = &AtomicU64> {
         let first = HEADER + SLOT * self.cursor.slot(position);
-        self.lines[first..first + SLOT]
+        self.memory.sent[first..first + SLOT]
             .iter()
             .flat_map(|line| &line.0)
     }
@@ -102,8 +133,8 @@ impl Producer {
     /// # Errors
     ///
     /// [`RingError::Size`].
-    pub fn attach(lines: Slab<Line>) -> Result<Self, RingError> {
-        let ring = Ring::new(lines)?;
+    pub fn attach(memory: Memory) -> Result<Self, RingError> {
+        let ring = Ring::new(memory)?;
         // Relaxed: only producers store it, and a former process's stores are long done.
         let tail = ring.tail().load(Ordering::Relaxed);
         Ok(Self { ring, tail })
@@ -159,8 +190,8 @@ impl Consumer {
     /// # Errors
     ///
     /// [`RingError::Size`].
-    pub fn attach(lines: Slab<Line>) -> Result<Self, RingError> {
-        let ring = Ring::new(lines)?;
+    pub fn attach(memory: Memory) -> Result<Self, RingError> {
+        let ring = Ring::new(memory)?;
         // Relaxed: only consumers store it, and a former process's stores are long done.
         let head = ring.head().load(Ordering::Relaxed);
         Ok(Self { ring, head })

@@ -21,11 +21,11 @@ fn model(start: u64, check: impl Fn(Producer, Consumer) + Sync + Send + 'static)
     builder.max_branches = 20_000;
     builder.preemption_bound = Some(3);
     builder.check(move || {
-        let slab = Slab::<Line>::heap(lines(1));
-        slab[0].0[0].store(start, Ordering::Relaxed);
-        slab[1].0[0].store(start, Ordering::Relaxed);
-        let producer = Producer::attach(slab.clone()).unwrap();
-        let consumer = Consumer::attach(slab).unwrap();
+        let memory = Memory::heap(1);
+        memory.sent[0].0[0].store(start, Ordering::Relaxed);
+        memory.read[0].0[0].store(start, Ordering::Relaxed);
+        let producer = Producer::attach(memory.clone()).unwrap();
+        let consumer = Consumer::attach(memory).unwrap();
         check(producer, consumer);
     });
 }

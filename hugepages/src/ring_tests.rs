@@ -13,13 +13,13 @@ fn numbered(number: u64) -> Record {
     )
 }
 
-fn ring(records: usize, start: u64) -> (Producer, Consumer, Slab<Line>) {
-    let slab = Slab::<Line>::heap(lines(records));
-    slab[0].0[0].store(start, Ordering::Relaxed);
-    slab[1].0[0].store(start, Ordering::Relaxed);
-    let producer = Producer::attach(slab.clone()).unwrap();
-    let consumer = Consumer::attach(slab.clone()).unwrap();
-    (producer, consumer, slab)
+fn ring(records: usize, start: u64) -> (Producer, Consumer, Memory) {
+    let memory = Memory::heap(records);
+    memory.sent[0].0[0].store(start, Ordering::Relaxed);
+    memory.read[0].0[0].store(start, Ordering::Relaxed);
+    let producer = Producer::attach(memory.clone()).unwrap();
+    let consumer = Consumer::attach(memory.clone()).unwrap();
+    (producer, consumer, memory)
 }
 
 proptest! {
@@ -31,7 +31,7 @@ proptest! {
         before_wrap in 0u64..40,
         steps in prop::collection::vec((0u8..4, 0usize..20), 0..100),
     ) {
-        let (mut producer, mut consumer, slab) = ring(1 << power, 0u64.wrapping_sub(before_wrap));
+        let (mut producer, mut consumer, memory) = ring(1 << power, 0u64.wrapping_sub(before_wrap));
         let mut queue = VecDeque::new();
         let mut next = 0;
         for (step, count) in steps {
@@ -46,8 +46,8 @@ proptest! {
                 1 => for _ in 0..count {
                     prop_assert_eq!(consumer.pop(), Ok(queue.pop_front().map(numbered)));
                 },
-                2 => producer = Producer::attach(slab.clone()).unwrap(),
-                _ => consumer = Consumer::attach(slab.clone()).unwrap(),
+                2 => producer = Producer::attach(memory.clone()).unwrap(),
+                _ => consumer = Consumer::attach(memory.clone()).unwrap(),
             }
             prop_assert_eq!(consumer.waiting(), Ok(queue.len()));
         }
@@ -56,9 +56,9 @@ proptest! {
 
 #[test]
 fn an_impossible_tail_is_an_error_until_cleared() {
-    let (mut producer, mut consumer, slab) = ring(4, 0);
+    let (mut producer, mut consumer, memory) = ring(4, 0);
     producer.push_all(&[numbered(1)]);
-    slab[0].0[0].store(5, Ordering::Relaxed);
+    memory.sent[0].0[0].store(5, Ordering::Relaxed);
     let overrun = RingError::Overrun(Overrun {
         used: 5,
         capacity: 4,
@@ -67,31 +67,37 @@ fn an_impossible_tail_is_an_error_until_cleared() {
     assert_eq!(consumer.pop(), Err(overrun), "an error consumes nothing");
     consumer.clear();
     assert_eq!(consumer.pop(), Ok(None));
-    let mut producer = Producer::attach(slab).unwrap();
+    let mut producer = Producer::attach(memory).unwrap();
     assert_eq!(producer.push_all(&[numbered(2)]), 1);
     assert_eq!(consumer.pop(), Ok(Some(numbered(2))));
 }
 
 #[test]
 fn an_impossible_head_is_no_room() {
-    let (mut producer, _, slab) = ring(4, 0);
-    slab[1].0[0].store(1, Ordering::Relaxed);
+    let (mut producer, _, memory) = ring(4, 0);
+    memory.read[0].0[0].store(1, Ordering::Relaxed);
     assert_eq!(producer.push_all(&[numbered(1)]), 0);
     assert!(matches!(producer.room(), Err(RingError::Overrun(_))));
 }
 
 #[test]
 fn memory_of_another_size_is_no_ring() {
-    for bad in [0, 1, 2, 3, 5, lines(3), lines(4) + 1] {
+    for bad in [0, 1, 2, 4, lines(3), lines(4) + 1] {
+        let memory = Memory {
+            sent: Slab::heap(bad),
+            read: Slab::heap(READER_LINES),
+        };
         assert!(
-            matches!(Consumer::attach(Slab::heap(bad)), Err(RingError::Size { lines }) if lines == bad),
+            matches!(Consumer::attach(memory), Err(RingError::Size { lines }) if lines == bad),
             "{bad} lines"
         );
     }
-    assert_eq!(
-        Producer::attach(Slab::heap(lines(8))).unwrap().capacity(),
-        8
-    );
+    let without_reader = Memory {
+        read: Slab::heap(0),
+        ..Memory::heap(8)
+    };
+    assert!(Producer::attach(without_reader).is_err());
+    assert_eq!(Producer::attach(Memory::heap(8)).unwrap().capacity(), 8);
 }
 
 #[test]

@@ -230,6 +230,7 @@ impl TableMemory {
             .map_err(|error| Error::Run(format!("no memory for a flow table: {error}")))?;
         // The mapping keeps the memory; the name is of no use to anybody.
         let _ = fs::remove_file(&path);
+        let _ = fs::remove_file(path.with_extension("control"));
         Ok((region.flow_buckets(family), region.flow_entries(family)))
     }
 }
@@ -237,7 +238,8 @@ impl TableMemory {
 /// Huge pages that a table for `flows` flows takes.
 #[must_use]
 pub fn table_pages(family: Family, flows: usize) -> u64 {
-    Layout::new(&geometry(family, flows)).map_or(0, |layout| (layout.total() >> 21) as u64)
+    let bytes = |layout: Layout| layout.total() + layout.control_total();
+    Layout::new(&geometry(family, flows)).map_or(0, |layout| (bytes(layout) >> 21) as u64)
 }
 
 /// A region with hardly anything but this table.

@@ -1,4 +1,5 @@
-//! A region in which anything may stand, as each of those who map it takes it.
+//! A region's data file in which anything may stand, as each of those who map it takes it. (What a
+//! control plane may write into the other file: `ci/tests/compromised.rs`.)
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -26,7 +27,7 @@ const RECORDS: usize = 4096;
 
 const SECTIONS: [Section; 14] = [
     Section::Header,
-    Section::Commands,
+    Section::CommandsReader,
     Section::Replies,
     Section::Journal,
     Section::WorkerCounters,

@@ -32,6 +32,7 @@ mod negotiate;
 mod open;
 mod port;
 mod queue;
+mod threads;
 
 pub use args::{EalConfig, LcorePlan, LogLevel};
 pub use config::PortConfig;
@@ -46,3 +47,4 @@ pub use mbuf::Mbuf;
 pub use mempool::{LocalPool, Mempool};
 pub use port::Port;
 pub use queue::Queue;
+pub use threads::give_up_privileges;

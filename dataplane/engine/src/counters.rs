@@ -4,8 +4,8 @@
 //!
 //! | words | content |
 //! |---|---|
-//! | 0–15 | [`Total`] |
-//! | 16–79 | drops by [`Reason`] |
+//! | 0–31 | [`Total`] |
+//! | 32–95 | drops by [`Reason`] |
 //! | 128–255 | links: 8 words each, [`LinkCounter`] |
 //!
 //! Service counters: half a line a service slot for every frame's ([`ServiceCounter`], the first four), then half a
@@ -16,7 +16,7 @@ use hugepages::{HalfLine, Line, Slab};
 
 use crate::reason::Reason;
 
-const REASONS: usize = 16;
+const REASONS: usize = 32;
 const LINKS: usize = 128;
 const WORDS_PER_LINK: usize = 8;
 
@@ -63,11 +63,18 @@ pub enum Total {
     HalfOpenEvicted,
     /// TCP resets sent because an endpoint is gone.
     EndpointResets,
+    /// Records of the control plane that could not be understood. This and the next two are counted on
+    /// the main core.
+    BadRecords,
+    /// Times that the command ring's positions were impossible or the control file was spoilt.
+    BadRings,
+    /// Updates of the control plane that were refused.
+    UpdatesRefused,
 }
 
 impl Total {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Received,
         Self::Sent,
         Self::Answered,
@@ -83,6 +90,9 @@ impl Total {
         Self::TakenOver,
         Self::HalfOpenEvicted,
         Self::EndpointResets,
+        Self::BadRecords,
+        Self::BadRings,
+        Self::UpdatesRefused,
     ];
 
     /// Name in `portgate counters` and metrics.
@@ -104,6 +114,9 @@ impl Total {
             Self::TakenOver => "taken_over",
             Self::HalfOpenEvicted => "half_open_evicted",
             Self::EndpointResets => "endpoint_resets",
+            Self::BadRecords => "bad_records",
+            Self::BadRings => "bad_rings",
+            Self::UpdatesRefused => "updates_refused",
         }
     }
 }
@@ -355,5 +368,5 @@ fn read(lines: &[Line], word: usize) -> u64 {
         .map_or(0, |line| line.0[word % 8].load(Ordering::Relaxed))
 }
 
-const _: () = assert!(REASONS + Reason::COUNT <= LINKS);
+const _: () = assert!(Total::ALL.len() <= REASONS && REASONS + Reason::COUNT <= LINKS);
 const _: () = assert!(LINKS + MAX_LINKS * WORDS_PER_LINK <= LINES * 8);

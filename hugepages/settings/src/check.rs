@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::{
-    BackendChoice, Gateway, HugePages, Limits, Link, Metrics, Mode, Region, Settings, Source,
-    Workers, raw,
+    BackendChoice, DataPlane, Gateway, HugePages, Limits, Link, Metrics, Mode, Region, Seccomp,
+    Settings, Source, Workers, raw,
 };
 use value::{choice, cidrs, number, own_addresses, unicast_addresses, wrong};
 
@@ -29,6 +29,7 @@ pub fn validate(typed: raw::Settings) -> Result<Settings, Error> {
         gateway: gateway(&typed.gateway, &links)?,
         workers: workers(&typed.workers)?,
         limits: limits(&typed.limits)?,
+        dataplane: data_plane(&typed.dataplane)?,
         source: source(&typed.source)?,
         metrics: metrics(&typed.metrics)?,
         links,
@@ -47,6 +48,7 @@ fn region(typed: &raw::Region) -> Result<Region, Error> {
     let quarter = (flows / 4).max(*flows_range.start());
     Ok(Region {
         path: PathBuf::from(path),
+        group: group(typed.group.as_deref())?,
         huge_pages: choice(
             "region.huge_pages",
             typed.huge_pages.as_deref(),
@@ -65,6 +67,21 @@ fn region(typed: &raw::Region) -> Result<Region, Error> {
             16..=262_144,
         )?,
     })
+}
+
+/// Whether the system knows it is for the data plane to find out.
+fn group(typed: Option<&str>) -> Result<Option<String>, Error> {
+    let Some(text) = typed else { return Ok(None) };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if (1..=32).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
+        Ok(Some(text.to_owned()))
+    } else {
+        Err(wrong(
+            "region.group",
+            text,
+            "be the name or number of a group",
+        ))
+    }
 }
 
 fn gateway(typed: &raw::Gateway, links: &[Link]) -> Result<Gateway, Error> {
@@ -162,6 +179,16 @@ fn nodeport_range(typed: Option<&str>) -> Result<(u16, u16), Error> {
                 "be FIRST-LAST with 1 <= FIRST <= LAST <= 65535, such as 30000-32767",
             )
         })
+}
+
+fn data_plane(typed: &raw::DataPlane) -> Result<DataPlane, Error> {
+    let values = [
+        ("on", Seccomp::On),
+        ("log", Seccomp::Log),
+        ("off", Seccomp::Off),
+    ];
+    let seccomp = choice("dataplane.seccomp", typed.seccomp.as_deref(), &values)?;
+    Ok(DataPlane { seccomp })
 }
 
 fn workers(typed: &raw::Workers) -> Result<Workers, Error> {

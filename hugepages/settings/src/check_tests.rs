@@ -1,4 +1,4 @@
-use crate::{Limits, Mode, MssClamp, Source, load_str};
+use crate::{Limits, Mode, MssClamp, Seccomp, Source, load_str};
 
 fn message(toml: &str) -> String {
     load_str(toml).unwrap_err().to_string()
@@ -142,10 +142,24 @@ fn region_rules() {
         "[region]\npacket_memory_mb = 0",
         "`region.packet_memory_mb` is 0; it must be 16 to 262144",
     );
+    refused(
+        "[region]\ngroup = \"a group\"",
+        "`region.group` is \"a group\"; it must be the name or number of a group",
+    );
+    assert_eq!(load_str("").unwrap().region.group, None);
     assert_eq!(
         load_str("[region]\nflows = 1024").unwrap().region.flows_v6,
         1024
     );
+}
+
+#[test]
+fn data_plane_rules() {
+    refused(
+        "[dataplane]\nseccomp = \"yes\"",
+        "`dataplane.seccomp` is \"yes\"; it must be \"on\" or \"log\" or \"off\"",
+    );
+    assert_eq!(load_str("").unwrap().dataplane.seccomp, Seccomp::On);
 }
 
 #[test]

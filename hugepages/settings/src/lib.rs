@@ -39,6 +39,8 @@ pub struct Settings {
     pub workers: Workers,
     /// `[limits]`: how many new flows are taken.
     pub limits: Limits,
+    /// `[dataplane]`: the data plane's process.
+    pub dataplane: DataPlane,
     /// `[source]`: where Services come from.
     pub source: Source,
     /// `[metrics]`: the control plane's HTTP listener for `/metrics`, `/readyz` and `/livez`.
@@ -50,6 +52,9 @@ pub struct Settings {
 pub struct Region {
     /// File of the region (hugetlbfs or tmpfs). Default `/dev/shm/portgate/region`.
     pub path: PathBuf,
+    /// Group (name or number) whose members may attach as control plane and look as operators;
+    /// `None` = the data plane's own group.
+    pub group: Option<String>,
     /// Whether DPDK's memory (and the region, if on hugetlbfs) uses huge pages.
     pub huge_pages: HugePages,
     /// IPv4 flows the table is made for (each is two entries). Default 1,048,576.
@@ -195,6 +200,24 @@ pub struct Limits {
     /// New flows a second that one service port may get, and twice as many after a pause; 0 (default) =
     /// any number.
     pub new_flows_per_service: u32,
+}
+
+/// `[dataplane]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DataPlane {
+    /// What becomes of system calls that a started data plane does not need.
+    pub seccomp: Seccomp,
+}
+
+/// `dataplane.seccomp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seccomp {
+    /// They fail. The default.
+    On,
+    /// They pass, and the kernel logs them.
+    Log,
+    /// They pass.
+    Off,
 }
 
 /// `[source]`.

@@ -26,6 +26,8 @@ pub struct Settings {
     pub workers: Workers,
     /// `[limits]`.
     pub limits: Limits,
+    /// `[dataplane]`.
+    pub dataplane: DataPlane,
     /// `[source]`.
     pub source: Source,
     /// `[metrics]`.
@@ -38,6 +40,7 @@ pub struct Settings {
 #[allow(missing_docs)]
 pub struct Region {
     pub path: Option<String>,
+    pub group: Option<String>,
     pub huge_pages: Option<String>,
     pub flows: Option<Int>,
     pub flows_v6: Option<Int>,
@@ -115,6 +118,14 @@ pub struct Limits {
     pub half_open_per_service_percent: Option<Int>,
     pub new_flows_per_source: Option<Int>,
     pub new_flows_per_service: Option<Int>,
+}
+
+/// `[dataplane]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct DataPlane {
+    pub seccomp: Option<String>,
 }
 
 /// `[source]`.

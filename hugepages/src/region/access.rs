@@ -3,7 +3,7 @@
 use super::{Region, RegionError, Role};
 use crate::journal::Journal;
 use crate::layout::Section;
-use crate::ring::{Consumer, Producer};
+use crate::ring::{Consumer, Memory, Producer};
 use crate::slab::{Line, Slab, TagLine};
 
 /// Family of a flow table.
@@ -23,7 +23,7 @@ impl Region {
     /// [`RegionError::Role`] unless this is the control plane.
     pub fn commands_producer(&self) -> Result<Producer, RegionError> {
         self.must_be(Role::ControlPlane, "commands")?;
-        Ok(Producer::attach(self.slab(Section::Commands))?)
+        Ok(Producer::attach(self.commands())?)
     }
 
     /// The receiving end of the command ring. One at a time.
@@ -33,7 +33,7 @@ impl Region {
     /// [`RegionError::Role`] unless this is the data plane.
     pub fn commands_consumer(&self) -> Result<Consumer, RegionError> {
         self.must_be(Role::DataPlane, "the reader's side of commands")?;
-        Ok(Consumer::attach(self.slab(Section::Commands))?)
+        Ok(Consumer::attach(self.commands())?)
     }
 
     /// The sending end of the reply ring. One at a time.
@@ -43,7 +43,7 @@ impl Region {
     /// [`RegionError::Role`] unless this is the data plane.
     pub fn replies_producer(&self) -> Result<Producer, RegionError> {
         self.must_be(Role::DataPlane, "replies")?;
-        Ok(Producer::attach(self.slab(Section::Replies))?)
+        Ok(Producer::attach(self.replies())?)
     }
 
     /// The receiving end of the reply ring. One at a time.
@@ -53,7 +53,7 @@ impl Region {
     /// [`RegionError::Role`] unless this is the control plane.
     pub fn replies_consumer(&self) -> Result<Consumer, RegionError> {
         self.must_be(Role::ControlPlane, "the reader's side of replies")?;
-        Ok(Consumer::attach(self.slab(Section::Replies))?)
+        Ok(Consumer::attach(self.replies())?)
     }
 
     /// The journal; only the data plane's can be written, and by one at a time.
@@ -131,6 +131,22 @@ impl Region {
         })
     }
 
+    /// Commands lie in the control file, how far they were read in the data file.
+    fn commands(&self) -> Memory {
+        Memory {
+            sent: self.control_slab(Section::Commands),
+            read: self.slab(Section::CommandsReader),
+        }
+    }
+
+    /// Replies lie in the data file, how far they were read in the control file.
+    fn replies(&self) -> Memory {
+        Memory {
+            sent: self.slab(Section::Replies),
+            read: self.control_slab(Section::RepliesReader),
+        }
+    }
+
     fn must_be(&self, role: Role, what: &'static str) -> Result<(), RegionError> {
         if self.role == role {
             Ok(())
@@ -147,6 +163,6 @@ impl Region {
         }
         let lines = self.layout.lines(section) / usize::from(count);
         let offset = self.layout.offset(section) + usize::from(index) * lines * size_of::<Line>();
-        self.mapping.slab(offset, lines)
+        self.data.slab(offset, lines)
     }
 }

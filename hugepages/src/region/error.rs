@@ -81,6 +81,14 @@ pub enum RegionError {
         /// What is wrong with it.
         flaw: Flaw,
     },
+    /// The folder or a file belongs to a user who may change it under our hands.
+    #[error("{} belongs to user {owner}: remove it, or name another path", path.display())]
+    Owner {
+        /// The folder or file.
+        path: PathBuf,
+        /// Its owner's user id.
+        owner: u32,
+    },
     /// The geometry breaks a rule.
     #[error("a region must have {0}")]
     Geometry(&'static str),

@@ -1,4 +1,8 @@
-//! The region's file: finding, judging, locking and making it.
+//! The region's files: finding, judging, locking and making them.
+//!
+//! The data file has the region's name, the control file beside it ends in `.control`. The data file can be
+//! read by the group (for the control plane and for operators) and written by the data plane's user
+//! alone; the control file can be written by the group. Nobody else can open either.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -8,13 +12,27 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags};
 
 use super::{RegionError, Role};
-use crate::header::{FIXED, Flaw, Identity};
+use crate::header::{FIXED, Flaw, Identity, control_words};
 use crate::layout::Layout;
+
+/// Permissions of the data file.
+pub(super) const DATA_MODE: u32 = 0o640;
+
+/// Permissions of the control file.
+pub(super) const CONTROL_MODE: u32 = 0o660;
+
+/// Permissions of a folder that is made for a region.
+const FOLDER_MODE: u32 = 0o750;
 
 /// Type of hugetlbfs as statfs(2) reports it (HUGETLBFS_MAGIC of linux/magic.h).
 const HUGETLBFS: u64 = 0x9584_58f6;
 
-/// Opens an existing region, without following a symbolic link.
+/// Path of the control file beside a region.
+pub(super) fn control_path(path: &Path) -> PathBuf {
+    beside(path, ".control")
+}
+
+/// Opens an existing file of a region, without following a symbolic link.
 pub(super) fn open(path: &Path, writable: bool) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
@@ -36,6 +54,57 @@ pub(super) fn inspect(file: &File) -> io::Result<Result<(Identity, Layout), Flaw
     }
     let words = zerocopy::transmute!(bytes);
     Ok(Identity::from_words(&words, size))
+}
+
+/// Whether this is the control file of the region `region`, of `size` bytes at least.
+pub(super) fn is_control_of(file: &File, region: u64, size: usize) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let mut bytes = [0; 3 * size_of::<u64>()];
+    match file.read_exact_at(&mut bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        other => other?,
+    }
+    let words: [u64; 3] = zerocopy::transmute!(bytes);
+    let is_whole = metadata.is_file() && metadata.len() >= size as u64;
+    Ok(is_whole && words == control_words(region))
+}
+
+/// Lets the group (by default the process's own) at a file as far as `mode` says, and nobody else.
+pub(super) fn admit(file: &File, mode: u32, group: Option<u32>) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if let Some(group) = group.filter(|group| *group != metadata.gid()) {
+        std::os::unix::fs::fchown(file, None, Some(group))?;
+    }
+    if metadata.mode() & 0o7777 != mode {
+        file.set_permissions(Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+/// Refuses what belongs to a user other than root and ourselves: its owner could change it any time.
+pub(super) fn check_owner(path: &Path, metadata: &std::fs::Metadata) -> Result<(), RegionError> {
+    let owner = metadata.uid();
+    if owner == 0 || owner == rustix::process::geteuid().as_raw() {
+        return Ok(());
+    }
+    let path = path.to_owned();
+    Err(RegionError::Owner { path, owner })
+}
+
+/// Makes the folder of a region if need be, and lets the group into it if it is closed to others.
+fn prepare_folder(folder: &Path, group: Option<u32>) -> io::Result<std::fs::Metadata> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(FOLDER_MODE)
+        .create(folder)?;
+    let opened = File::open(folder)?;
+    let metadata = opened.metadata()?;
+    let is_private =
+        metadata.mode() & 0o007 == 0 && metadata.uid() == rustix::process::geteuid().as_raw();
+    if is_private {
+        admit(&opened, FOLDER_MODE, group)?;
+    }
+    Ok(metadata)
 }
 
 /// Takes the exclusive lock on `file`, or says who has it.
@@ -67,14 +136,15 @@ fn lock_holder(file: &File) -> Option<u32> {
 }
 
 /// Opens (and if need be makes) the data plane's lock file beside the region, and locks it.
-pub(super) fn lock_dataplane(path: &Path) -> Result<File, RegionError> {
+pub(super) fn lock_dataplane(path: &Path, group: Option<u32>) -> Result<File, RegionError> {
     let lock_path = beside(path, ".lock");
-    if let Some(folder) = path.parent() {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o750)
-            .create(folder)
-            .map_err(RegionError::io("create the folder of", path))?;
+    if let Some(folder) = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+    {
+        let metadata =
+            prepare_folder(folder, group).map_err(RegionError::io("make the folder of", path))?;
+        check_owner(folder, &metadata)?;
     }
     let file = OpenOptions::new()
         .read(true)
@@ -89,7 +159,7 @@ pub(super) fn lock_dataplane(path: &Path) -> Result<File, RegionError> {
     Ok(file)
 }
 
-/// A region's file that nobody sees yet.
+/// A file of a region that nobody sees yet.
 pub(super) struct Nascent {
     pub(super) file: File,
     temporary: PathBuf,
@@ -97,8 +167,13 @@ pub(super) struct Nascent {
 }
 
 impl Nascent {
-    /// Makes a file of zeros under a temporary name; the caller holds the data plane's lock.
-    pub(super) fn create(path: &Path, layout: &Layout) -> Result<Self, RegionError> {
+    /// Makes a file of `len` zeros under a temporary name; the caller holds the data plane's lock.
+    pub(super) fn create(
+        path: &Path,
+        len: usize,
+        mode: u32,
+        group: Option<u32>,
+    ) -> Result<Self, RegionError> {
         let temporary = beside(path, ".new");
         let at = |what| RegionError::io(what, &temporary);
         match std::fs::remove_file(&temporary) {
@@ -111,7 +186,7 @@ impl Nascent {
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(0o660)
+            .mode(0o600)
             .open(&temporary)
             .map_err(at("create"))?;
         let nascent = Self {
@@ -119,18 +194,13 @@ impl Nascent {
             temporary: temporary.clone(),
             path: path.to_owned(),
         };
-        let size = file_size(&nascent.file, path, layout.total())?;
-        // The umask may have taken the group's rights, which the control plane may need.
-        let permissions = Permissions::from_mode(0o660);
-        nascent
-            .file
-            .set_permissions(permissions)
-            .and_then(|()| nascent.file.set_len(size as u64))
-            .map_err(at("size"))?;
+        let size = file_size(&nascent.file, path, len)?;
+        nascent.file.set_len(size as u64).map_err(at("size"))?;
+        admit(&nascent.file, mode, group).map_err(at("give the group its rights in"))?;
         Ok(nascent)
     }
 
-    /// Gives the file its name; a region that had it is unlinked by the same step.
+    /// Gives the file its name; one that had it is unlinked by the same step.
     pub(super) fn publish(self) -> Result<(), RegionError> {
         std::fs::rename(&self.temporary, &self.path)
             .map_err(RegionError::io("rename to its name", &self.temporary))

@@ -1,4 +1,4 @@
-//! The mapping of the region's file: the one place that turns memory into slabs.
+//! The mapping of a file of the region: the one place that turns memory into slabs.
 
 use std::fs::File;
 use std::io;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use super::guard::Guard;
 use crate::slab::{Shared, Slab};
 
 /// The mapped file. It keeps the files whose locks say that this process uses the region, so the
@@ -15,8 +16,10 @@ use crate::slab::{Shared, Slab};
 pub(super) struct Mapping {
     start: NonNull<u8>,
     len: usize,
-    /// The region's file.
+    /// The mapped file.
     pub(super) file: File,
+    /// For a file that others may cut short.
+    guard: Option<Guard>,
     /// The lock file of the data plane.
     _lock: Option<File>,
 }
@@ -56,8 +59,21 @@ impl Mapping {
             start,
             len,
             file,
+            guard: None,
             _lock: lock,
         })
+    }
+
+    /// [`Mapping::new`] for a file that others may cut short: see [`super::guard`].
+    pub(super) fn guarded(file: File, len: usize, writable: bool) -> io::Result<Self> {
+        let mut mapping = Self::new(file, None, len, writable)?;
+        mapping.guard = Some(Guard::new(mapping.start.as_ptr() as usize, len)?);
+        Ok(mapping)
+    }
+
+    /// Whether the file of a guarded mapping was cut short: what is mapped is zeros.
+    pub(super) fn is_lost(&self) -> bool {
+        self.guard.as_ref().is_some_and(Guard::is_lost)
     }
 
     /// Asks for transparent huge pages, which tmpfs gives where it is told to obey; elsewhere it is
@@ -94,6 +110,7 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        self.guard = None;
         // SAFETY: exactly what `new` mapped; every slab in it holds an `Arc` of this mapping, so
         // none is left.
         let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
