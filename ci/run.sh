@@ -22,11 +22,12 @@ usage: ci/run.sh VERB
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
   capsule   the rewrite against the crate capsule, and its echo server (perf/capsule-lab; root)
+  soak [MINUTES]  live connections while processes are killed; leaves a record in ci/records (root)
   instructions  instructions a packet against perf/records/instructions.json (valgrind)
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but test-cluster, capsule, capsule-build, perf and audit
+  all       everything above but test-cluster, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -94,6 +95,14 @@ test-cluster() {
         --ignored --test-threads=1 "$@"
 }
 
+# Kills of each process at least: ten a minute. The record is named after day and commit.
+soak() {
+    need_root "the soak makes network namespaces"
+    build
+    SOAK_MINUTES=${1:-${MINUTES:-20}} with_binaries cargo test --locked -p ci --test soak -- \
+        --ignored --nocapture long_soak
+}
+
 with_binaries() { PORTGATE_BIN=${PORTGATE_BIN:-$target/release} "$@"; }
 
 # No gate on time: that is the machine's. More instructions than recorded are somebody's doing.
@@ -149,7 +158,7 @@ need_root() {
 case ${1:-} in
 deps | format | clippy | unit | loom | build | vectors | e2e | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
-test-cluster | fuzz) "$@" ;;
+test-cluster | fuzz | soak) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

@@ -7,7 +7,7 @@
 //!
 //! | Layer | Modules |
 //! |---|---|
-//! | a Kubernetes cluster around it | [`cluster`] |
+//! | a Kubernetes cluster around it, a course of kills | [`cluster`], [`soak`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
 //! | what talks through it | [`browse`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
 //! | raw frames | [`capture`], [`frames`] |
@@ -37,5 +37,6 @@ pub mod netns;
 pub mod nginx;
 pub mod process;
 pub mod random;
+pub mod soak;
 pub mod topology;
 pub mod wait;
