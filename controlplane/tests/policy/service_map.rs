@@ -10,7 +10,7 @@ use portgate_controlplane::convert;
 use portgate_controlplane::index::Index;
 use portgate_controlplane::metrics::Metrics;
 use portgate_controlplane::model::{ObjectKind, ObjectName};
-use portgate_controlplane::policy::{Desired, Unproxied};
+use portgate_controlplane::policy::{Desired, HealthCheck, Unproxied};
 use serde_json::{Value, json};
 
 use crate::world::{NODE, OUTSIDE, POD, World, here_and_there, ready, show};
@@ -19,6 +19,7 @@ use crate::world::{NODE, OUTSIDE, POD, World, here_and_there, ready, show};
 struct Cluster {
     index: Index,
     desired: Desired,
+    checks: BTreeMap<ObjectName, HealthCheck>,
 }
 
 impl Cluster {
@@ -34,6 +35,7 @@ impl Cluster {
         Self {
             index: Index::new(),
             desired,
+            checks: BTreeMap::new(),
         }
     }
 
@@ -62,19 +64,25 @@ impl Cluster {
     fn follow(&mut self) -> bool {
         let warnings = self.desired.refresh(&mut self.index);
         assert_eq!(warnings, []);
+        for (name, check) in self.desired.take_health_changes() {
+            match check {
+                Some(check) => self.checks.insert(name, check),
+                None => self.checks.remove(&name),
+            };
+        }
         !self.desired.take_changes().is_empty()
     }
 
     /// Entries of the service map, and health-check ports.
     fn size(&self) -> (usize, usize) {
         let entries = self.desired.tally().service_ports;
-        (entries, self.desired.health_checks().count())
+        (entries, self.checks.len())
     }
 
     /// Distinct ready local addresses of each service, where there are any.
     fn local(&self) -> BTreeMap<String, usize> {
-        self.desired
-            .health_checks()
+        self.checks
+            .iter()
             .filter(|(_, check)| check.local_endpoints > 0)
             .map(|(name, check)| (name.name.clone(), check.local_endpoints))
             .collect()
