@@ -152,7 +152,7 @@ fn below_the_found_rate_nothing_is_lost_and_above_it_every_frame_is_accounted_fo
     for lab in ["memif", "af_packet"] {
         // The most that is tried is far below what any machine does, so that what is found depends on no machine.
         let search = format!(
-            "search --lab {lab} --sizes 128 --most {RATE} --trial 0.2 --tries 5 --confirm 1 --resolution 30"
+            "search --lab {lab} --sizes 128 --most {RATE} --trial 0.2 --tries 2 --confirm 1 --resolution 40"
         );
         let found = perf(&search).pop().expect("a result");
         let throughput = found["throughput"].as_f64().expect("a rate");

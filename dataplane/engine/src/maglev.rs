@@ -79,7 +79,7 @@ fn fill(members: &[Backend], seed: u64, size: usize) -> Vec<u16> {
     loop {
         for (index, (place, step)) in walks.iter_mut().enumerate() {
             while table[*place] != EMPTY {
-                // Both are below `size`. A division here would be most of the time that a first list takes.
+                // Both are below `size`: no division is needed, of which there would be several for each entry.
                 *place += *step;
                 if *place >= size {
                     *place -= size;
