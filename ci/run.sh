@@ -16,6 +16,7 @@ usage: ci/run.sh VERB
   clippy    all lints, warnings are errors
   unit      unit, property and integration tests of every crate but ci
   loom      the models of the lock-free structures
+  sanitizers  the crates with unsafe code under AddressSanitizer
   fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]'
   build     the three binaries and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
@@ -27,7 +28,7 @@ usage: ci/run.sh VERB
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but test-cluster, soak, capsule, capsule-build, perf and audit
+  all       everything above but sanitizers, test-cluster, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -52,6 +53,14 @@ loom() {
         return 1
     fi
     rm -f "$log"
+}
+
+# The runtime comes with stable Rust; the switch is still called unstable, hence RUSTC_BOOTSTRAP. Tests with
+# processes of their own are left out: they count what is done in a time.
+sanitizers() {
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}" CARGO_INCREMENTAL=0 \
+        cargo test --locked --target-dir "$target/asan" --target "$(rustc -vV | sed -n 's/^host: //p')" \
+        -p hugepages -p intrinsics --lib --no-fail-fast
 }
 
 # Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have
@@ -156,7 +165,7 @@ need_root() {
 }
 
 case ${1:-} in
-deps | format | clippy | unit | loom | build | vectors | e2e | capsule | capsule-build | \
+deps | format | clippy | unit | loom | sanitizers | build | vectors | e2e | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
 test-cluster | fuzz | soak) "$@" ;;
 '' | -h | --help) usage ;;

@@ -50,6 +50,51 @@ fn unsafe_code_stands_only_where_it_may() {
 }
 
 #[test]
+fn every_test_that_the_page_on_reliability_names_exists() {
+    let named = tests_named(&reliability());
+    assert!(named.len() > 30, "only {} tests are named", named.len());
+    let functions: BTreeSet<String> = crates()
+        .iter()
+        .flat_map(|folder| [files(&folder.join("src")), files(&folder.join("tests"))])
+        .flatten()
+        .flat_map(|file| functions(&fs::read_to_string(file).expect("a source file is readable")))
+        .collect();
+    let missing: Vec<_> = named.difference(&functions).collect();
+    assert!(missing.is_empty(), "docs/reliability.md names {missing:?}");
+}
+
+#[test]
+fn every_file_with_a_memory_ordering_is_on_the_page_on_reliability() {
+    let page = reliability();
+    let strong = ["Acquire", "Release", "AcqRel", "SeqCst"].map(|name| format!("Ordering::{name}"));
+    let root = root();
+    for folder in ["hugepages/src", "dataplane", "controlplane/src"] {
+        for file in files(&root.join(folder)) {
+            let code = code(&fs::read_to_string(&file).expect("a source file is readable"));
+            let path = file
+                .strip_prefix(&root)
+                .expect("below the root")
+                .to_string_lossy();
+            let is_named = page.contains(&format!("`{path}`"));
+            let is_ordered = strong
+                .iter()
+                .any(|ordering| code.contains(ordering.as_str()));
+            assert!(
+                !is_ordered || is_named,
+                "{path} orders memory and has no model named"
+            );
+        }
+    }
+}
+
+#[test]
+fn tests_are_read_from_the_page_by_their_names_long_as_they_are() {
+    let text = "`a_name_of_a_test` and `flow_race`, `ci/run.sh`\n`loom_b_c_d`";
+    let expected = ["a_name_of_a_test", "loom_b_c_d"].map(str::to_owned);
+    assert_eq!(tests_named(text), BTreeSet::from(expected));
+}
+
+#[test]
 fn a_cycle_is_found_and_told_from_a_chain() {
     let graph = |edges: &[(&str, &str)]| {
         let mut imports = Imports::new();
@@ -74,11 +119,35 @@ fn imports_are_read_from_paths_and_groups_but_not_from_tests_or_comments() {
     assert_eq!(named(text), BTreeSet::from(expected));
 }
 
+/// The text of docs/reliability.md.
+fn reliability() -> String {
+    fs::read_to_string(root().join("docs/reliability.md")).expect("the page is there")
+}
+
+/// Names of tests in a page: words in backticks with at least three underscores, which no reason to drop has.
+fn tests_named(page: &str) -> BTreeSet<String> {
+    let is_name = |word: &&str| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+        word.bytes().all(allowed) && word.matches('_').count() >= 3
+    };
+    let words = page.split('`').skip(1).step_by(2);
+    words.filter(is_name).map(str::to_owned).collect()
+}
+
+/// Names of the functions of a file.
+fn functions(text: &str) -> Vec<String> {
+    let name = |rest: &str| rest.split('(').next().unwrap_or_default().to_owned();
+    text.split("fn ").skip(1).map(name).collect()
+}
+
+fn root() -> PathBuf {
+    let ci = Path::new(env!("CARGO_MANIFEST_DIR"));
+    ci.parent().expect("ci is in the workspace").to_owned()
+}
+
 /// Folders of the workspace's members.
 fn crates() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("ci is in the workspace");
+    let root = root();
     let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the workspace's manifest");
     let members = manifest
         .split("members = [")

@@ -318,6 +318,7 @@ mod loom_tests {
     use super::*;
     use crate::maglev::Maglev;
 
+    /// Mutations that this model was seen to catch: the exchange in `take`, or the store in `drop`, with Relaxed.
     #[test]
     fn loom_two_first_connections_of_a_client_get_one_endpoint() {
         let mut builder = loom::model::Builder::new();

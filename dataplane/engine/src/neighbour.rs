@@ -468,8 +468,7 @@ mod loom_tests {
     const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 7));
     const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
 
-    /// Mutations that this model was seen to catch: `store_state`, or the load in `word`, with Relaxed; `claim`
-    /// that keeps the generation.
+    /// A mutation that this model was seen to catch: `claim` that keeps the generation.
     #[test]
     fn loom_a_slot_that_is_another_neighbours_now_is_not_taken_for_the_old_ones() {
         loom::model(|| {
@@ -499,7 +498,8 @@ mod loom_tests {
         });
     }
 
-    /// A mutation that this model was seen to catch: `learn` by a plain store instead of an exchange.
+    /// Mutations that this model was seen to catch: `store_state`, or the load in `word`, with Relaxed; `learn` by
+    /// a plain store instead of an exchange.
     #[test]
     fn loom_an_answer_is_never_given_to_another_neighbour() {
         loom::model(|| {

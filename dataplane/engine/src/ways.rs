@@ -238,8 +238,7 @@ mod loom_tests {
 
     use super::*;
 
-    /// Mutations that this model was seen to catch: the count of changes moved before the new address is
-    /// stored; `changed` or `changes` with Relaxed; `refresh` that asks for the count after the word was read.
+    /// A mutation that this model was seen to catch: `changed` with Relaxed.
     #[test]
     fn loom_a_way_that_is_kept_beside_a_change_does_not_outlive_it() {
         loom::model(|| {

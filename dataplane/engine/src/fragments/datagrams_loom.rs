@@ -1,7 +1,5 @@
 //! Two workers at the fragments of one datagram, in every interleaving.
 //!
-//! Mutations that these models were seen to catch: see each.
-//!
 //! Weakening the count of wakes to Relaxed is not seen: it keeps the processor from looking into the set before it
 //! has read the count, and the model never lets a load return what is stored later.
 
@@ -39,8 +37,8 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 /// A worker that waits is woken: whoever parks either is told the fate, or the count of its wakes moves
 /// afterwards and the fate is then known.
 ///
-/// Seen to catch: `decide` that leaves `waiting` out of what it returns, `note` that does not say who waits,
-/// `fate` that does not say so again, a worker woken before the fate is set.
+/// Seen to catch: `decide` that leaves `waiting` out of what it returns, `note` that does not say who waits, a
+/// worker woken before the fate is set.
 #[test]
 fn loom_a_fragment_that_waits_for_its_first_is_woken() {
     model(|| {
@@ -82,7 +80,7 @@ fn set_is_unknown(fragments: &Fragments) -> bool {
     set.iter().all(|datagram| datagram.fate.is_unknown())
 }
 
-/// Seen to catch: `note` without the lock's hold over finding and adding (the guard dropped between).
+/// The set's lock is held over finding a datagram and adding to it.
 #[test]
 fn loom_of_two_copies_of_a_fragment_one_is_new() {
     model(|| {
