@@ -160,7 +160,9 @@ where
             seen.fates.add(fates);
         }
         seen.repeats.push(times);
-        for _ in 0..EACH.div_ceil(plan.mbufs / plan.burst) {
+        // None where instructions are counted: they would be counted as well.
+        let each = if plan.still { 0 } else { EACH };
+        for _ in 0..each.div_ceil(plan.mbufs / plan.burst) {
             turn(&mut worker, Some(&mut seen.rx_to_tx))?;
         }
         if let Some(floors) = &mut floors {
