@@ -360,7 +360,7 @@ fn wrong_configurations_end_with_2_and_one_sentence() {
 
     fs::write(config, good).unwrap();
     fs::remove_dir(rig.path("manifests")).unwrap();
-    let output = run(&["--config", config]);
+    let output = run(&["--allow-root", "--config", config]);
     assert_eq!(output.status.code(), Some(2));
     let sentence = sentence(&output);
     assert!(

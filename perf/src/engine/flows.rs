@@ -65,7 +65,9 @@ impl<F: Tabled> FlowSet<F> {
     ) -> Result<Self, Error> {
         let mut opener = Opener::<F>::new(pipeline)?;
         let mut set = Self::none(cluster, count);
-        let most = count as u64 + (count as u64 * REFUSED_PER_MILLE).div_ceil(1000);
+        let refused = (count as u64 * REFUSED_PER_MILLE).div_ceil(1000);
+        // A small table is unlucky more often.
+        let most = count as u64 + refused.max(BURST as u64);
         while set.len() < count {
             let missing = (count - set.len()).min(BURST) as u64;
             if set.next + missing > most {
@@ -197,9 +199,16 @@ impl<F: Tabled> Opener<F> {
         let replies: Vec<F::Key> = opened.iter().map(|(_, _, reply)| *reply).collect();
         let (syn_ack, ack) = (self.syn_ack.clone(), self.ack.clone());
         self.pass(NODES, &syn_ack, &replies);
-        self.pass(OUTSIDE, &ack, &clients);
+        // One that had to make room for another of these, where the buckets of both were full, is made anew by its
+        // ACK: it is not the flow that was opened.
+        let acknowledged = self.pass(OUTSIDE, &ack, &clients);
         opened
             .into_iter()
+            .filter(|(_, client, reply)| {
+                // At most a burst, and in no order: the fast lane is ahead.
+                let mut acknowledged = acknowledged.iter();
+                acknowledged.any(|(from, to)| from == client && F::reverse(to) == *reply)
+            })
             .map(|(flow, _, reply)| (flow, reply))
             .collect()
     }

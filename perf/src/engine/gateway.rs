@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::counters::Counters;
 use engine::flow::FlowTable;
 use engine::install::Installed;
+use engine::limits::Limits;
 use engine::publish::Publisher;
 use engine::shared::Options;
 use engine::slots::ServiceSlots;
@@ -53,7 +54,16 @@ impl Gateway {
         let v4 = FlowTable::new(buckets, entries, HASH_SEEDS);
         let (buckets, entries) = memory.table(RegionFamily::V6, sizes[1])?;
         let v6 = FlowTable::new(buckets, entries, HASH_SEEDS);
-        let options = Options::default();
+        // Flows are made by the thousand at once here, and are half-open in "new": the quotas that keep a flood
+        // within bounds would end them.
+        let options = Options {
+            limits: Limits {
+                half_open_percent: 100,
+                half_open_per_service_percent: 100,
+                ..Limits::default()
+            },
+            ..Options::default()
+        };
         let shared = Arc::new(Shared {
             v4,
             v6,
