@@ -144,9 +144,10 @@ fn list(lists: &Lists, events: &Events) -> Result<Listed, Error> {
         if let Some(warning) = warnings.first() {
             return Err(fail(warning));
         }
+        // Before, not after it: the worker may be quicker than what comes after.
+        listed.passed_on = now();
         send(events, SourceEvent::Replace(kind, objects))?;
     }
-    listed.passed_on = now();
     Ok(listed)
 }
 
@@ -159,11 +160,9 @@ fn change(text: &str, events: &Events) -> Result<FeederNews, Error> {
     let (name, object) = convert::object(kind, &value, &mut warnings)
         .map_err(|warning| Error::Run(warning.to_string()))?;
     let change = object.map_or(Change::Delete(kind, name), Change::Apply);
+    let passed_on = now();
     send(events, SourceEvent::Changes(vec![change]))?;
-    Ok(FeederNews::Changed {
-        handed,
-        passed_on: now(),
-    })
+    Ok(FeederNews::Changed { handed, passed_on })
 }
 
 fn send(events: &Events, event: SourceEvent) -> Result<(), Error> {

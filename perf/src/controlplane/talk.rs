@@ -45,7 +45,7 @@ pub(super) enum FeederNews {
 pub(super) struct Listed {
     /// Before the first page was read.
     pub(super) begun: u64,
-    /// After the last list was passed on.
+    /// When the last list was passed on.
     pub(super) passed_on: u64,
     /// Text to JSON values.
     pub(super) parsing: u64,
