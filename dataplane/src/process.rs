@@ -50,6 +50,18 @@ pub enum Mode {
 pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
     let settings = settings::load(config)?;
     wiring::check(&settings)?;
+    if mode == Mode::TakeOver
+        && let Some(link) = settings
+            .links
+            .iter()
+            .find(|link| !wiring::is_shareable(link))
+    {
+        return Err(Error::Unsuitable(format!(
+            "--takeover: link {} ({}): only AF_PACKET links can be taken over from a data plane that \
+             serves; stop that one and start this one without --takeover: flows stay in the region",
+            link.name, link.device
+        )));
+    }
     if mode == Mode::Check {
         return Ok(());
     }
