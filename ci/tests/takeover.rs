@@ -88,56 +88,53 @@ fn links_of_af_xdp_are_not_taken_over_and_that_is_said() {
 
 #[test]
 fn a_failed_takeover_leaves_the_old_data_plane_serving() {
-    {
-        let net = Topology::new(Plan {
-            workers: 2,
-            ..Plan::default()
-        });
-        let _nginx = [0, 1].map(|index| net.start_nginx(index));
-        net.apply(&[0]);
-        let mut gateway = net.start_gateway();
-        let mut browsers = Browsers::open(&net.client, &CLIENT_V4, WEB, 30).expect("all open");
-        browsers.round(0).expect("every byte is right");
+    let net = Topology::new(Plan {
+        workers: 2,
+        ..Plan::default()
+    });
+    let _nginx = [0, 1].map(|index| net.start_nginx(index));
+    net.apply(&[0]);
+    let mut gateway = net.start_gateway();
+    let mut browsers = Browsers::open(&net.client, &CLIENT_V4, WEB, 30).expect("all open");
+    browsers.round(0).expect("every byte is right");
 
-        // One that is killed just when the old one has let everything go.
-        let region = net.region_file();
-        let mut stream =
-            UnixStream::connect(region.with_extension("takeover")).expect("it listens");
-        stream.write_all(b"take\n").expect("it hears");
-        let mut said = String::new();
-        BufReader::new(&stream)
-            .read_line(&mut said)
-            .expect("it answers");
-        assert!(said.starts_with("released "), "{said}");
-        drop(stream);
-        browsers.round(1).expect("the old one serves again");
-        assert!(gateway.dataplane.is_running());
+    // One that is killed just when the old one has let everything go.
+    let region = net.region_file();
+    let mut stream = UnixStream::connect(region.with_extension("takeover")).expect("it listens");
+    stream.write_all(b"take\n").expect("it hears");
+    let mut said = String::new();
+    BufReader::new(&stream)
+        .read_line(&mut said)
+        .expect("it answers");
+    assert!(said.starts_with("released "), "{said}");
+    drop(stream);
+    browsers.round(1).expect("the old one serves again");
+    assert!(gateway.dataplane.is_running());
 
-        // One whose configuration names a device that cannot be had.
-        let text = net.configuration();
-        let wrong = text.replace("af_packet:pods", "af_packet:nosuch0");
-        assert_ne!(text, wrong);
-        let file = net.directory().join("wrong.toml");
-        fs::write(&file, wrong).expect("the file is written");
-        let mut successor = gateway.successor(&file);
-        let status = successor.wait(PATIENCE);
-        assert!(!status.success(), "{}", successor.log());
-        assert!(successor.log().contains("nosuch0"), "{}", successor.log());
-        browsers.round(2).expect("the old one serves again");
-        assert!(gateway.dataplane.is_running());
-        gateway
-            .dataplane
-            .wait_for_log(&["wanted to take over failed"], PATIENCE);
+    // One whose configuration names a device that cannot be had.
+    let text = net.configuration();
+    let wrong = text.replace("af_packet:pods", "af_packet:nosuch0");
+    assert_ne!(text, wrong);
+    let file = net.directory().join("wrong.toml");
+    fs::write(&file, wrong).expect("the file is written");
+    let mut successor = gateway.successor(&file);
+    let status = successor.wait(PATIENCE);
+    assert!(!status.success(), "{}", successor.log());
+    assert!(successor.log().contains("nosuch0"), "{}", successor.log());
+    browsers.round(2).expect("the old one serves again");
+    assert!(gateway.dataplane.is_running());
+    gateway
+        .dataplane
+        .wait_for_log(&["wanted to take over failed"], PATIENCE);
 
-        // It still takes updates, and the next upgrade succeeds.
-        net.apply(&[1]);
-        wait::until("a change is installed", PATIENCE, || {
-            let answer = curl::get(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT)).ok()?;
-            (answer == "pod-1\n").then_some(())
-        });
-        gateway.upgrade_dataplane();
-        browsers.round(3).expect("the new one serves");
-    }
+    // It still takes updates, and the next upgrade succeeds.
+    net.apply(&[1]);
+    wait::until("a change is installed", PATIENCE, || {
+        let answer = curl::get(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT)).ok()?;
+        (answer == "pod-1\n").then_some(())
+    });
+    gateway.upgrade_dataplane();
+    browsers.round(3).expect("the new one serves");
 }
 
 #[test]
