@@ -13,9 +13,9 @@ use crate::{dial, limits};
 /// Threads that share the connections.
 const THREADS: usize = 8;
 
-/// How long one connection may wait for anything: several times the longest pause that a test makes,
-/// because TCP waits longer after each loss.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one connection may wait for anything: longer than the longest that TCP waits between two tries
+/// (120 s), because a test may make pauses that several tries in a row fall into.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Connections that are all open.
 #[derive(Debug)]
@@ -182,7 +182,12 @@ impl Browser {
     }
 
     fn complaint(&self, round: usize, what: &str) -> String {
-        format!("connection {} in round {round}: {what}", self.number)
+        let from = self.stream.local_addr();
+        let from = from.map_or_else(|error| error.to_string(), |from| from.to_string());
+        format!(
+            "connection {} from {from} in round {round}: {what}",
+            self.number
+        )
     }
 }
 

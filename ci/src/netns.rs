@@ -132,6 +132,12 @@ impl Namespace {
             .unwrap_or_else(|error| panic!("sysctl {key}={value} in {}: {error}", self.name));
     }
 
+    /// Whether the kernel has this sysctl for namespaces.
+    pub fn has_sysctl(&self, key: &str) -> bool {
+        let path = PathBuf::from("/proc/sys").join(key.replace('.', "/"));
+        self.enter(|| path.exists())
+    }
+
     /// Runs `work` on a thread that is inside this namespace, and returns what it returned.
     ///
     /// Sockets stay in the namespace they were made in, so a test can make one here and use it

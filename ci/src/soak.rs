@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::browse::{Browser, Browsers};
+use crate::browse::{Browser, Browsers, PATIENCE};
 use crate::chatter::Chatter;
 use crate::gateway::Gateway;
 use crate::manifests::{Protocol, Service, ServicePort};
@@ -84,8 +84,13 @@ pub struct Report {
     pub answers: u64,
     /// UDP questions that had to be asked again.
     pub again: u64,
+    /// Longest time that the machine let a thread wait beyond what it had asked for: what the clients see
+    /// then is not the gateway's doing.
+    pub stall: Duration,
     /// What was lost: each a sentence.
     pub losses: Vec<String>,
+    /// What socket and gateway said of the first of them.
+    pub traces: Vec<String>,
 }
 
 /// What the clients count while they talk.
@@ -98,6 +103,7 @@ struct Tally {
     newcomers: AtomicU64,
     answers: AtomicU64,
     again: AtomicU64,
+    stall: AtomicU64,
     losses: Mutex<Vec<String>>,
 }
 
@@ -121,6 +127,7 @@ impl Tally {
 /// If the gateway or the network cannot be set up; what clients lose is in the report.
 pub fn run(course: &Course) -> Report {
     let net = Topology::new(Plan::default());
+    net.try_tcp_often();
     let _nginx = [0, 1].map(|index| net.start_nginx(index));
     let _echo = [0, 1].map(|index| net.start_echo(index));
     let services = Services::new(&net);
@@ -142,6 +149,7 @@ pub fn run(course: &Course) -> Report {
             scope.spawn(|| browse(&mut browsers, &tally));
             scope.spawn(|| chat(&mut chatter, &tally));
             scope.spawn(|| visit(CLIENT_V4[1], to, &tally));
+            scope.spawn(|| watch(&tally));
             let work = || act_out(course, start, &services, &mut gateway, &tally);
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
             tally.stop.store(true, Ordering::Relaxed);
@@ -149,7 +157,18 @@ pub fn run(course: &Course) -> Report {
         })
     });
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let losses = tally.losses.into_inner().unwrap_or_default();
+    let mut traces: Vec<_> = losses
+        .iter()
+        .take(3)
+        .map(|loss| trace(loss, &net, &gateway))
+        .collect();
+    if !losses.is_empty() {
+        traces.push(gateway.portgate(&["counters"]));
+        traces.push(gateway.dataplane.log());
+    }
     Report {
+        traces,
         duration: start.elapsed(),
         events,
         rounds: read(&tally.rounds),
@@ -158,8 +177,31 @@ pub fn run(course: &Course) -> Report {
         newcomers: read(&tally.newcomers),
         answers: read(&tally.answers),
         again: read(&tally.again),
-        losses: tally.losses.into_inner().unwrap_or_default(),
+        stall: Duration::from_micros(read(&tally.stall)),
+        losses,
     }
+}
+
+/// What is known of a lost connection afterwards: its socket, and its flow in the gateway.
+fn trace(loss: &str, net: &Topology, gateway: &Gateway<'_>) -> String {
+    let from = loss
+        .split(" from ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next());
+    let Some(from) = from.and_then(|from| from.parse::<SocketAddr>().ok()) else {
+        return String::new();
+    };
+    let port = from.port().to_string();
+    let mut sockets = net.client.command("ss");
+    let shown = sockets.args(["-tinoH", "sport", "=", &port]).output();
+    let socket = shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let flows = gateway.portgate(&["flows"]);
+    let flows: Vec<_> = flows.lines().filter(|line| line.contains(&port)).collect();
+    format!(
+        "{}\n{}",
+        socket.unwrap_or_default().trim(),
+        flows.join("\n")
+    )
 }
 
 /// The two Services: one whose endpoints change, one whose endpoints stay.
@@ -225,6 +267,17 @@ fn chat(chatter: &mut Chatter, tally: &Tally) {
     }
 }
 
+/// Sees how long the machine lets a thread wait.
+fn watch(tally: &Tally) {
+    const NAP: Duration = Duration::from_millis(10);
+    while tally.goes_on() {
+        let begun = Instant::now();
+        thread::sleep(NAP);
+        let late = begun.elapsed().saturating_sub(NAP).as_micros() as u64;
+        tally.stall.fetch_max(late, Ordering::Relaxed);
+    }
+}
+
 /// Connections that come, ask once and go.
 fn visit(from: IpAddr, to: SocketAddr, tally: &Tally) {
     for number in 1_000_000.. {
@@ -270,7 +323,7 @@ fn act_out(
     }
     // A last round over everything that stayed.
     let rounds = tally.rounds.load(Ordering::Relaxed);
-    let end = Instant::now() + Duration::from_secs(60);
+    let end = Instant::now() + PATIENCE;
     while tally.rounds.load(Ordering::Relaxed) < rounds + 2 && !is_lost() {
         if Instant::now() > end {
             tally.lose("the HTTP connections do not get on after the last act".into());
@@ -339,7 +392,7 @@ fn perform(
             gateway.restart_dataplane();
             // New connections with the control plane still dead.
             let before = tally.newcomers.load(Ordering::Relaxed);
-            let end = Instant::now() + Duration::from_secs(60);
+            let end = Instant::now() + PATIENCE;
             while tally.newcomers.load(Ordering::Relaxed) < before + 2 {
                 if Instant::now() > end {
                     tally.lose("no new connection without a control plane".into());
@@ -420,6 +473,10 @@ impl Report {
             ),
             ("UDP questions answered", self.answers.to_string()),
             ("UDP questions asked again", self.again.to_string()),
+            (
+                "longest stall of the machine in ms",
+                self.stall.as_millis().to_string(),
+            ),
             ("losses", self.losses.len().to_string()),
         ];
         page.push_str("| | |\n|---|---:|\n");
@@ -428,11 +485,15 @@ impl Report {
         }
         page.push_str(
             "\nA loss is a connection that was reset or closed, a byte that is not the one that was asked for, \
-             a flow that heard another endpoint than before or got no answer for 30 s (UDP) or 60 s (TCP). \
+             a flow that heard another endpoint than before or got no answer for 30 s (UDP) or 180 s (TCP). \
+             TCP of both sides tries again at least every second where the kernel can be told so. \
              Questions over UDP are asked again after 200 ms: frames that come while no data plane runs are gone.\n",
         );
         for loss in &self.losses {
             let _ = writeln!(page, "\n* {loss}");
+        }
+        for trace in &self.traces {
+            let _ = writeln!(page, "\n```text\n{trace}\n```");
         }
         self.add_summary(&mut page);
         page.push_str("\n## Events\n\n| number | at (s) | what | served again after (ms) |\n|---:|---:|---|---:|\n");
