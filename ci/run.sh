@@ -17,7 +17,8 @@ usage: ci/run.sh VERB
   unit      unit, property and integration tests of every crate but ci
   loom      the models of the lock-free structures
   sanitizers  the crates with unsafe code under AddressSanitizer
-  fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]'
+  fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]',
+            FUZZ_SEED=0 for other inputs each time
   build     the three binaries and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors

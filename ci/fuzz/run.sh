@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # One fuzz target for so many seconds; called by 'ci/run.sh fuzz', which has built it.
-# run.sh TARGET SECONDS, with the cargo target folder in the environment as `target`.
+# run.sh TARGET SECONDS, with the cargo target folder in the environment as `target`. FUZZ_SEED is libFuzzer's; 1 unless
+# told, so that two checks of one commit try nearly the same inputs, and 0 for another each time: a hunt.
 set -euo pipefail
 
 name=$1 seconds=$2
@@ -13,7 +14,7 @@ mkdir -p "$folder/corpus"
 "$target/debug/kept" unpack "$name" "$folder/corpus" >/dev/null
 cd "$folder"
 if "$target/debug/fuzz-$name" -max_total_time="$seconds" -max_len=$length -rss_limit_mb=2048 \
-    -print_final_stats=1 corpus >log 2>&1; then
+    -seed="${FUZZ_SEED:-1}" -print_final_stats=1 corpus >log 2>&1; then
     count=$(sed -n 's/^stat::number_of_executed_units: *//p' log)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' log | tail -n 1)
     echo "fuzz $name: $count inputs in $seconds s, $edges edges, none failed"

@@ -72,7 +72,8 @@ pub fn object(
 ///
 /// # Errors
 ///
-/// A warning, when `metadata.name` is missing or no string.
+/// A warning, when `metadata.name` is missing or no string, when one of the two could not be told from other text in a
+/// line of a log or a listing, or when a service's are too long for a record.
 pub fn object_name(kind: ObjectKind, value: &Value) -> Result<ObjectName, Warning> {
     let text = |key: &str| value.pointer(key).and_then(Value::as_str);
     let Some(name) = text("/metadata/name").filter(|name| !name.is_empty()) else {
@@ -91,6 +92,19 @@ pub fn object_name(kind: ObjectKind, value: &Value) -> Result<ObjectName, Warnin
             .filter(|namespace| !namespace.is_empty())
             .unwrap_or("default")
     };
+    // Kubernetes has stricter rules for each kind; this much holds for all.
+    for (key, text) in [("name", name), ("namespace", namespace)] {
+        if text.contains(|c: char| c == '/' || c.is_whitespace() || c.is_control()) {
+            let shown = report::shown(&Value::from(text));
+            return Err(Warning {
+                subject: format!("{} with an impossible name", kind.name()),
+                message: format!(
+                    "metadata.{key} is {shown}: must have no spaces, slashes or control \
+                     characters; the object is skipped"
+                ),
+            });
+        }
+    }
     let name = ObjectName::new(namespace, name);
     let length = name.namespace.len() + 1 + name.name.len();
     if kind == ObjectKind::Service && length > LONGEST_NAME {

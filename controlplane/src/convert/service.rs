@@ -145,6 +145,11 @@ fn ports(spec: &Value, report: &mut Report<'_>) -> Vec<ServicePort> {
             report.field(field("name"), &name.into(), rule);
             continue;
         }
+        if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            let rule = "must have no spaces or control characters; the port is skipped";
+            report.field(field("name"), &name.into(), rule);
+            continue;
+        }
         let taken = found.iter().any(|other| {
             other.protocol == protocol && (other.name == name || other.port == number)
         });
