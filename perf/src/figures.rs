@@ -49,9 +49,9 @@ pub fn all() -> Vec<Figure> {
         Limit::NanosAndFloor(12.0, "testpmd_5tswap", 1.7),
     );
     add(
-        "established-v4-1k-warm",
-        "the same, 1,024 buffers in turn instead of 32,768",
-        "--flows 1000 --mbufs 1024",
+        "established-v4-1k-many",
+        "the same, 32,768 buffers in turn",
+        "--flows 1000 --mbufs 32768",
         Limit::None,
     );
     add(
@@ -61,10 +61,22 @@ pub fn all() -> Vec<Figure> {
         Limit::Nanos(16.0),
     );
     add(
+        "established-v4-65k-many",
+        "the same, 32,768 buffers in turn",
+        "--flows 65536 --mbufs 32768",
+        Limit::None,
+    );
+    add(
         "established-v4-1m",
         "established, IPv4, 1,000,000 flows",
         MILLION,
         Limit::Nanos(30.0),
+    );
+    add(
+        "established-v4-1m-many",
+        "the same, 32,768 buffers in turn",
+        "--flows 1000000 --capacity 1048576 --mbufs 32768",
+        Limit::None,
     );
     add(
         "established-v4-4m",
@@ -119,6 +131,12 @@ pub fn all() -> Vec<Figure> {
         "new flow, IPv4, 65,536 in the table",
         "--scenario new --flows 65536",
         Limit::Nanos(150.0),
+    );
+    add(
+        "new-v4-65k-many",
+        "the same, 32,768 buffers in turn",
+        "--scenario new --flows 65536 --mbufs 32768",
+        Limit::None,
     );
     add(
         "new-v4-1m",

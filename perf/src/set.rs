@@ -44,7 +44,7 @@ pub struct What {
 }
 
 /// Services, endpoints of each, burst and buffers that go without saying.
-const USUAL: (usize, usize, usize) = (100, 32, 32_768);
+pub(crate) const USUAL: (usize, usize, usize) = (100, 32, 4_096);
 
 impl What {
     /// Of a record.
@@ -258,7 +258,7 @@ pub(crate) mod tests {
             r#"{{"scenario":"established","variant":"both","family":4,"flows":{flows},"capacity":{flows},"workers":1,
 "ns_per_packet":{nanos},"repeats":{{"count":3,"min":{},"median":{nanos},"max":{}}},"floors":{{"nat":6.0}},
 "floor_repeats":{{"nat":{{"count":3,"min":5.9,"median":6.0,"max":6.1}}}},"fates":{{"frames":9,"hits":9,"created":0,
-"refused":0,"dropped":0}},"services":100,"endpoints":2,"frame_size":60,"burst":32,"mbufs":32768,"link":"ring",
+"refused":0,"dropped":0}},"services":100,"endpoints":2,"frame_size":60,"burst":32,"mbufs":4096,"link":"ring",
 "table_pages":"huge","packet_huge_pages":true,"seed":1,"host":"h","commit":"c","cpu":"x","cpus":2,"kernel":"k",
 "time":1,"load_1m":1.0,"busy_percent":50.0,"steal_percent":0.0}}"#,
             nanos - 1.0,

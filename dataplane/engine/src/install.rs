@@ -4,21 +4,19 @@
 //! installed is compared with what was there, object by object, so that a full replay that changes
 //! nothing changes nothing: no snapshot, no flow, no journal record.
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+mod apply;
+mod losing;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use hugepages::digest::Digest;
 use hugepages::message::{Message, Reason};
-use hugepages::object::{
-    Action as WireAction, Backend, Frontend as WireFrontend, Key, Kind, NO_KEY, NetworkRole,
-    Object, ObjectId, OnEndpointGone, Prefix, Protocol, Service,
-};
+use hugepages::object::{Backend, Key, Kind, Object, ObjectId, OnEndpointGone, Prefix};
 
-use crate::flow::ROUTE_GENERATIONS;
-use crate::maglev::Maglev;
+use self::apply::references;
 use crate::slots::ServiceSlots;
-use crate::snapshot::{Action, Frontend, Networks, ResolvedSet, ServiceEntry, Snapshot};
+use crate::snapshot::{ResolvedSet, ServiceEntry, Snapshot};
 use crate::topology::Topology;
 
 /// Most changes in one update: a control plane that never commits must not use up all memory.
@@ -340,267 +338,6 @@ impl Installed {
             Err(Reason::Dangling)
         }
     }
-
-    /// Whether UDP flows may have lost an endpoint by these changes: an endpoint more ends none.
-    fn loses_udp_endpoints(&self, changes: &[(ObjectId, Option<Object>)]) -> bool {
-        let put: HashMap<Key, &[Backend]> = changes
-            .iter()
-            .filter_map(|(_, new)| match new {
-                Some(Object::BackendSet(set)) => Some((set.key, &set.members[..])),
-                _ => None,
-            })
-            .collect();
-        let installed = |key: Key| self.sets.get(&key).map(|set| &set.members[..]);
-        changes.iter().any(|(id, new)| {
-            let Some(Object::Service(old)) = self.objects.get(id) else {
-                return false;
-            };
-            if old.protocol != Protocol::Udp {
-                return false;
-            }
-            match new {
-                Some(Object::Service(new)) if new.serving == old.serving => false,
-                Some(Object::Service(new)) => {
-                    let after = put.get(&new.serving).copied();
-                    let after = after.or_else(|| installed(new.serving));
-                    !is_within(
-                        installed(old.serving).unwrap_or_default(),
-                        after.unwrap_or_default(),
-                    )
-                }
-                _ => true,
-            }
-        })
-    }
-
-    /// TCP services whose serving endpoints change, with those that they have.
-    fn losing(&self, changes: &[(ObjectId, Option<Object>)]) -> Vec<(Service, Arc<ResolvedSet>)> {
-        let lost = |(id, new): &(ObjectId, Option<Object>)| {
-            let Some(Object::Service(old)) = self.objects.get(id) else {
-                return None;
-            };
-            let stays = matches!(new, Some(Object::Service(new)) if new.serving == old.serving);
-            if stays || old.protocol != Protocol::Tcp {
-                return None;
-            }
-            Some((old.clone(), self.sets.get(&old.serving)?.clone()))
-        };
-        changes.iter().filter_map(lost).collect()
-    }
-
-    /// Endpoints that these services had and have no more. Of a service that was deleted the last
-    /// policy holds.
-    fn departed(&self, losing: &[(Service, Arc<ResolvedSet>)]) -> Vec<Departed> {
-        let mut departed = Vec::new();
-        for (old, had) in losing {
-            let id = ObjectId {
-                kind: Kind::Service,
-                key: old.key,
-            };
-            let policy = match self.objects.get(&id) {
-                Some(Object::Service(new)) => new.on_endpoint_gone,
-                _ => old.on_endpoint_gone,
-            };
-            let Some(slot) = self.slots.known(old.key) else {
-                continue;
-            };
-            if policy == OnEndpointGone::Keep {
-                continue;
-            }
-            let left = had.members.iter().filter(|one| self.is_stale(slot, one));
-            departed.extend(left.map(|backend| Departed {
-                slot,
-                backend: Some(*backend),
-                policy,
-            }));
-        }
-        departed
-    }
-
-    /// For a start with flows from before: any endpoint may have left the services that do not keep
-    /// the flows to it.
-    #[must_use]
-    pub fn may_have_departed(&self) -> Vec<Departed> {
-        let services = self.objects.values().filter_map(|object| match object {
-            Object::Service(service) if service.protocol == Protocol::Tcp => Some(service),
-            _ => None,
-        });
-        services
-            .filter(|service| service.on_endpoint_gone != OnEndpointGone::Keep)
-            .filter_map(|service| {
-                Some(Departed {
-                    slot: self.slots.known(service.key)?,
-                    backend: None,
-                    policy: service.on_endpoint_gone,
-                })
-            })
-            .collect()
-    }
-
-    fn apply(&mut self, changes: Vec<(ObjectId, Option<Object>)>) {
-        let mut changed_services = HashSet::new();
-        let (mut networks, mut routes) = (false, false);
-        for (id, new) in changes {
-            networks |= id.kind == Kind::Network;
-            routes |= id.kind == Kind::Route;
-            match &new {
-                Some(object) => self.put(object, &mut changed_services),
-                None => self.delete(id),
-            }
-            let old = match new {
-                Some(object) => {
-                    for reference in references(&object) {
-                        *self.references.entry(reference).or_default() += 1;
-                    }
-                    self.objects.insert(id, object)
-                }
-                None => self.objects.remove(&id),
-            };
-            for reference in old.iter().flat_map(references) {
-                if let Some(count) = self.references.get_mut(&reference) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.references.remove(&reference);
-                    }
-                }
-            }
-        }
-        if !changed_services.is_empty() {
-            self.resolve_frontends_of(&changed_services);
-        }
-        if networks {
-            self.rebuild_networks();
-        }
-        if routes {
-            self.rebuild_routes();
-        }
-    }
-
-    fn put(&mut self, object: &Object, changed_services: &mut HashSet<Key>) {
-        match object {
-            Object::BackendSet(set) => {
-                let maglev = Maglev::new(&set.members, self.maglev_seed);
-                let resolved = ResolvedSet {
-                    members: set.members.clone(),
-                    maglev,
-                };
-                self.sets.insert(set.key, Arc::new(resolved));
-            }
-            Object::Ranges(ranges) => {
-                self.ranges
-                    .insert(ranges.key, Arc::new(ranges.prefixes.clone()));
-            }
-            Object::Service(service) => {
-                let entry = self.service_entry(service);
-                let old = self.services.insert(service.key, Arc::new(entry));
-                if old.is_some_and(|old| *old != *self.services[&service.key]) {
-                    changed_services.insert(service.key);
-                }
-            }
-            Object::Frontend(frontend) => {
-                let resolved = self.resolve(frontend);
-                self.snapshot.put(Arc::new(resolved));
-            }
-            Object::Network(_) | Object::Route(_) => {}
-        }
-    }
-
-    fn delete(&mut self, id: ObjectId) {
-        match id.kind {
-            Kind::BackendSet => drop(self.sets.remove(&id.key)),
-            Kind::Ranges => drop(self.ranges.remove(&id.key)),
-            Kind::Service => drop(self.services.remove(&id.key)),
-            Kind::Frontend => {
-                if let Some(Object::Frontend(old)) = self.objects.get(&id) {
-                    self.snapshot.remove(old.address, old.protocol, old.port);
-                }
-            }
-            Kind::Network | Kind::Route => {}
-        }
-    }
-
-    fn service_entry(&mut self, service: &Service) -> ServiceEntry {
-        ServiceEntry {
-            key: service.key,
-            slot: self.slots.slot(service.key),
-            name: service.name.clone(),
-            port_name: service.port_name.clone(),
-            protocol: service.protocol,
-            on_endpoint_gone: service.on_endpoint_gone,
-        }
-    }
-
-    fn resolve(&self, frontend: &WireFrontend) -> Frontend {
-        let action = |action: &WireAction| match action {
-            WireAction::Translate { set, masquerade } => match self.sets.get(set) {
-                Some(set) => Action::Translate {
-                    set: set.clone(),
-                    masquerade: *masquerade,
-                },
-                // `check_references` has seen the set; were it not so, nothing may be sent anywhere.
-                None => Action::Drop(hugepages::object::Why::NoEndpoint),
-            },
-            WireAction::Reject(why) => Action::Reject(*why),
-            WireAction::Drop(why) => Action::Drop(*why),
-        };
-        let [pod, node, outside] = &frontend.actions;
-        Frontend {
-            address: frontend.address,
-            protocol: frontend.protocol,
-            port: frontend.port,
-            kind: frontend.kind,
-            service: self.services.get(&frontend.service).cloned(),
-            affinity_timeout: frontend.affinity_timeout,
-            ranges: self.ranges.get(&frontend.ranges).cloned(),
-            actions: [action(pod), action(node), action(outside)],
-        }
-    }
-
-    /// Rare (a service's own attributes changed), so it may look at every frontend.
-    fn resolve_frontends_of(&mut self, services: &HashSet<Key>) {
-        let affected: Vec<Frontend> = self
-            .objects
-            .values()
-            .filter_map(|object| match object {
-                Object::Frontend(frontend) if services.contains(&frontend.service) => {
-                    Some(self.resolve(frontend))
-                }
-                _ => None,
-            })
-            .collect();
-        for frontend in affected {
-            self.snapshot.put(Arc::new(frontend));
-        }
-    }
-
-    fn rebuild_networks(&mut self) {
-        let links: Vec<IpAddr> = self.topology.addresses().collect();
-        let (mut pods, mut services) = (Vec::new(), Vec::new());
-        let (mut own, mut snat) = (Vec::new(), Vec::new());
-        for object in self.objects.values() {
-            let Object::Network(network) = object else {
-                continue;
-            };
-            match network.role {
-                NetworkRole::Pods => pods.push(network.prefix),
-                NetworkRole::Services => services.push(network.prefix),
-                NetworkRole::Own => own.push(network.prefix.address),
-                NetworkRole::Snat => snat.push(network.prefix.address),
-            }
-        }
-        let networks = Networks::new([pods, services], &links, own, snat);
-        self.snapshot.networks = Arc::new(networks);
-    }
-
-    fn rebuild_routes(&mut self) {
-        let learned = self.objects.values().filter_map(|object| match object {
-            Object::Route(route) => Some(*route),
-            _ => None,
-        });
-        self.snapshot.routes = Arc::new(self.topology.routes(learned));
-        // From 1 on: 0 is no generation (`NO_ROUTES`).
-        self.snapshot.route_generation = self.snapshot.route_generation % ROUTE_GENERATIONS + 1;
-    }
 }
 
 impl Staged {
@@ -612,12 +349,6 @@ impl Staged {
     }
 }
 
-/// Whether every one of these is among `all`; both are sorted.
-fn is_within(some: &[Backend], all: &[Backend]) -> bool {
-    let mut all = all.iter();
-    some.iter().all(|one| all.any(|other| other == one))
-}
-
 /// What is referred to has a lower rank than what refers to it.
 const fn rank(kind: Kind) -> u8 {
     match kind {
@@ -627,28 +358,5 @@ const fn rank(kind: Kind) -> u8 {
         Kind::Frontend => 3,
         Kind::Network => 4,
         Kind::Route => 5,
-    }
-}
-
-/// The objects that `object` refers to.
-fn references(object: &Object) -> Vec<ObjectId> {
-    let id = |kind, key: Key| (key != NO_KEY).then_some(ObjectId { kind, key });
-    match object {
-        Object::Service(service) => id(Kind::BackendSet, service.serving).into_iter().collect(),
-        Object::Frontend(frontend) => {
-            let sets = frontend.actions.iter().filter_map(|action| match action {
-                WireAction::Translate { set, .. } => Some(ObjectId {
-                    kind: Kind::BackendSet,
-                    key: *set,
-                }),
-                WireAction::Reject(_) | WireAction::Drop(_) => None,
-            });
-            id(Kind::Service, frontend.service)
-                .into_iter()
-                .chain(id(Kind::Ranges, frontend.ranges))
-                .chain(sets)
-                .collect()
-        }
-        _ => Vec::new(),
     }
 }

@@ -7,7 +7,7 @@ use hugepages::{Line, Slab};
 use crate::flow::Life;
 
 /// Orders under way at a time; the main core keeps the rest.
-const ROOM: usize = 4096;
+const ROOM: usize = if cfg!(loom) { 2 } else { 4096 };
 
 /// A flow to be reset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,5 +116,45 @@ mod tests {
             }
             assert_eq!(orders.take(), None);
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn order(index: u32) -> Order {
+        Order {
+            v6: false,
+            index,
+            life: Life::of_word(u64::from(index) << 2 | 2),
+        }
+    }
+
+    /// Two workers take while the main core puts more than there is room for. Seen to fail with `head` stored
+    /// Relaxed, `head` loaded Relaxed, `tail` exchanged Relaxed, and `tail` loaded Relaxed by `put`.
+    #[test]
+    fn loom_every_order_is_taken_once_and_whole() {
+        loom::model(|| {
+            let orders = Arc::new(Orders::default());
+            assert!(orders.put(order(1)));
+            let other = orders.clone();
+            let worker = loom::thread::spawn(move || [other.take(), other.take()]);
+            let mut put = vec![1];
+            put.extend((2..=4).filter(|index| orders.put(order(*index))));
+            let theirs = worker.join().unwrap();
+            let ours = std::iter::from_fn(|| orders.take());
+            let mut taken: Vec<u32> = theirs
+                .into_iter()
+                .flatten()
+                .chain(ours)
+                .inspect(|one| assert_eq!(*one, order(one.index), "of two halves"))
+                .map(|one| one.index)
+                .collect();
+            taken.sort_unstable();
+            assert_eq!(taken, put);
+        });
     }
 }

@@ -77,8 +77,8 @@ pub struct Options {
     /// Frames of a burst.
     #[arg(long, default_value_t = 32)]
     pub burst: usize,
-    /// Buffers in turn, of each worker.
-    #[arg(long, default_value_t = 32_768)]
+    /// Buffers in turn, of each worker: by default as many as the queues of two links hold in production.
+    #[arg(long, default_value_t = 4_096)]
     pub mbufs: usize,
     /// Where frames come from.
     #[arg(long, value_enum, default_value = "ring")]

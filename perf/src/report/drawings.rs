@@ -7,7 +7,7 @@ use super::section::Section;
 use crate::Error;
 use crate::capsule::{BESIDE, CAPSULE};
 use crate::record::Record;
-use crate::set::{Set, What, count};
+use crate::set::{Set, USUAL, What, count};
 
 pub(super) fn throughput(set: &Set) -> Result<Option<Section>, Error> {
     // Of several measurements, such as on other pages, the best one counts.
@@ -62,8 +62,8 @@ pub(super) fn is_plain(what: &What) -> bool {
     what.subject == "engine"
         && what.scenario == "established"
         && what.variant == "both"
-        && (what.workers, what.services, what.burst) == (1, 100, 32)
-        && what.mbufs >= 32_768
+        && what.workers == 1
+        && (what.services, what.burst, what.mbufs) == USUAL
         && !what.instructions
 }
 
@@ -136,7 +136,8 @@ pub(super) fn by_commit(set: &Set, history: &Set) -> Result<Option<Section>, Err
         .chain(&set.records)
         .filter(|record| record.subject == "engine" && record.instructions_per_packet.is_none())
         .filter(|record| (record.workers, record.services, record.burst) == (1, 100, 32))
-        .filter(|record| record.mbufs >= 32_768)
+        // So many were usual in the first records: others cannot be compared with them.
+        .filter(|record| record.mbufs == 32_768)
         .collect();
     records.sort_by_key(|record| record.host.time);
     let mut commits: Vec<String> = Vec::new();

@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use super::entry::{Content, Direction, Life, activity_parts};
+use super::insert::{Blocked, InsertError, Inserted, NewFlow};
 use super::state::{State, Timeouts};
-use super::table::{Blocked, FlowTable, InsertError, Inserted, NewFlow};
+use super::table::FlowTable;
 use crate::family::Family;
 
 /// Candidates that are asked for politely before a half-open flow has to give one up.
