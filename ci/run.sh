@@ -17,6 +17,7 @@ usage: ci/run.sh VERB
   unit      unit, property and integration tests of every crate but ci
   loom      the models of the lock-free structures
   sanitizers  the crates with unsafe code under AddressSanitizer
+  miri      the flow table, the packet code and the wrapped instructions in Miri (needs a nightly toolchain)
   fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]',
             FUZZ_SEED=0 for other inputs each time
   build     the three binaries and the lab, in release
@@ -29,7 +30,7 @@ usage: ci/run.sh VERB
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but sanitizers, test-cluster, soak, capsule, capsule-build, perf and audit
+  all       everything above but sanitizers, miri, test-cluster, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -62,6 +63,18 @@ sanitizers() {
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address ${RUSTFLAGS:-}" CARGO_INCREMENTAL=0 \
         cargo test --locked --target-dir "$target/asan" --target "$(rustc -vV | sed -n 's/^host: //p')" \
         -p hugepages -p intrinsics --lib --no-fail-fast
+}
+
+# What no test on stable Rust sees: undefined behaviour, and races by the rules of the language. Instructions that
+# Miri does not know are left out by cfg(miri); files and processes are not there for it.
+miri() {
+    rustup toolchain list | grep -q nightly || {
+        echo "ci/run.sh miri: needs a nightly toolchain: rustup toolchain install nightly --component miri" >&2
+        return 1
+    }
+    PROPTEST_CASES=8 MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}" \
+        cargo +nightly miri test --locked --target-dir "$target/miri" \
+        -p packet -p intrinsics -p engine --lib --no-fail-fast
 }
 
 # Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have

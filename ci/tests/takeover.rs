@@ -67,23 +67,8 @@ fn a_hot_upgrade_over_af_packet_breaks_no_flow_and_prints_its_gap() {
 }
 
 #[test]
-fn links_of_af_xdp_are_not_taken_over_and_that_is_said() {
-    let net = Topology::new(Plan {
-        driver: "af_xdp",
-        ..Plan::default()
-    });
-    let _nginx = net.start_nginx(0);
-    net.apply(&[0]);
-    let mut gateway = net.start_gateway();
-    let mut successor = gateway.successor(gateway.configuration());
-    assert_eq!(successor.wait(PATIENCE).code(), Some(2));
-    let log = successor.log();
-    assert!(
-        log.contains("--takeover") && log.contains("af_xdp:outside"),
-        "{log}"
-    );
-    assert!(gateway.dataplane.is_running());
-    curl::expect(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT), "pod-0\n");
+fn a_hot_upgrade_over_af_xdp_breaks_no_flow_and_prints_its_gap() {
+    upgrade_under_load("af_xdp");
 }
 
 #[test]
@@ -135,6 +120,29 @@ fn a_failed_takeover_leaves_the_old_data_plane_serving() {
     });
     gateway.upgrade_dataplane();
     browsers.round(3).expect("the new one serves");
+}
+
+#[test]
+fn nobody_is_asked_to_leave_for_a_device_that_is_not_there() {
+    let net = Topology::new(Plan {
+        driver: "af_xdp",
+        ..Plan::default()
+    });
+    let _nginx = net.start_nginx(0);
+    net.apply(&[0]);
+    let mut gateway = net.start_gateway();
+    let wrong = net.configuration().replace("af_xdp:pods", "af_xdp:nosuch0");
+    let file = net.directory().join("wrong.toml");
+    fs::write(&file, wrong).expect("the file is written");
+    let mut successor = gateway.successor(&file);
+    assert_eq!(successor.wait(PATIENCE).code(), Some(2));
+    let log = successor.log();
+    assert!(
+        log.contains("link pods: this machine has no af_xdp:nosuch0"),
+        "{log}"
+    );
+    assert!(gateway.dataplane.is_running());
+    curl::expect(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT), "pod-0\n");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the process gives up once everything is open: capabilities, and system calls.
 //!
 //! A bug in the packet path meets frames from anybody. So after the start the process keeps no capability
-//! but those that its devices need to be closed and opened again, can gain none (`no_new_privs`), and a
+//! but those that its devices need to be closed, can gain none (`no_new_privs`), and a
 //! seccomp filter refuses every system call that is not on a list.
 //!
 //! A refused call fails with EPERM and does not end the process: a call that was forgotten here would
@@ -23,14 +23,12 @@ use crate::Error;
 const NET_ADMIN: u64 = 1 << 12;
 const NET_RAW: u64 = 1 << 13;
 const IPC_LOCK: u64 = 1 << 14;
-const SYS_ADMIN: u64 = 1 << 21;
 const BPF: u64 = 1 << 39;
 
 /// Domains of sockets that may be made.
 const AF_UNIX: u64 = 1;
 const AF_INET: u64 = 2;
 const AF_NETLINK: u64 = 16;
-const AF_XDP: u64 = 44;
 
 /// System calls of every data plane.
 const ALWAYS: &[(i64, &str)] = &[
@@ -163,30 +161,11 @@ const OLDER: &[(i64, &str)] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[(i64, &str)] = &[];
 
-/// System calls of a data plane whose devices it must be able to open again after a failed takeover.
-const REOPEN: &[(i64, &str)] = &[
-    (
-        libc::SYS_bpf,
-        "AF_XDP: the program of an interface and its map",
-    ),
-    (libc::SYS_prlimit64, "AF_XDP: locked memory"),
-    (libc::SYS_getrlimit, "as prlimit64"),
-    (libc::SYS_setrlimit, "as prlimit64"),
-    (libc::SYS_uname, "AF_XDP: the kernel's version"),
-    (libc::SYS_mlock, "packet memory of virtual devices"),
-    (
-        libc::SYS_connect,
-        "memif and virtio-user: the other end's socket",
-    ),
-    (libc::SYS_socketpair, "EAL's requests between processes"),
-    (
-        libc::SYS_memfd_create,
-        "memif and virtio-user: shared memory",
-    ),
-    (libc::SYS_timerfd_create, "memif: its timer"),
-    (libc::SYS_dup, "files handed to another process"),
-    (libc::SYS_pipe2, "EAL's interrupt thread"),
-];
+/// System calls of a data plane with AF_XDP links.
+const FOR_AF_XDP: &[(i64, &str)] = &[(
+    libc::SYS_bpf,
+    "the map of an interface's program, when a queue is closed",
+)];
 
 /// Gives up what is not needed from here on.
 ///
@@ -222,12 +201,12 @@ fn refused(error: impl std::fmt::Display) -> Error {
     Error::Confinement(format!("seccomp: {error}"))
 }
 
-/// Capabilities that the links' devices need to be closed, and opened again after a failed takeover.
-/// What AF_PACKET has open it keeps, without any.
+/// Capabilities that the links' devices need to be closed, or to meet a new peer. What AF_PACKET has open it
+/// keeps, without any.
 fn capabilities(settings: &Settings) -> u64 {
     let needed = settings.links.iter().map(|link| match link.device {
         Device::AfPacket(_) => 0,
-        Device::AfXdp(_) => NET_ADMIN | NET_RAW | IPC_LOCK | BPF | SYS_ADMIN,
+        Device::AfXdp(_) => NET_ADMIN | BPF,
         Device::Pci(_) => IPC_LOCK,
         Device::Vdev(_) => NET_ADMIN | NET_RAW | IPC_LOCK,
     });
@@ -237,16 +216,16 @@ fn capabilities(settings: &Settings) -> u64 {
 fn filter(settings: &Settings, otherwise: SeccompAction) -> Result<BpfProgram, BackendError> {
     let device =
         |wanted: fn(&Device) -> bool| settings.links.iter().any(|link| wanted(&link.device));
-    let reopens = device(|device| !matches!(device, Device::AfPacket(_)));
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    let reopen = if reopens { REOPEN } else { &[] };
-    for (call, _) in ALWAYS.iter().chain(OLDER).chain(reopen) {
+    let has_af_xdp = device(|device| matches!(device, Device::AfXdp(_)));
+    let more = if has_af_xdp { FOR_AF_XDP } else { &[] };
+    for (call, _) in ALWAYS.iter().chain(OLDER).chain(more) {
         rules.insert(*call, Vec::new());
     }
     // UNIX: takeover. INET: to ask about interfaces.
     let mut domains = vec![AF_UNIX, AF_INET];
-    if device(|device| matches!(device, Device::AfXdp(_) | Device::Vdev(_))) {
-        domains.extend([AF_NETLINK, AF_XDP]);
+    if has_af_xdp {
+        domains.push(AF_NETLINK);
     }
     let domain = |domain| {
         let is = SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, domain)?;
@@ -275,7 +254,7 @@ mod tests {
 
     #[test]
     fn every_call_is_listed_once_and_the_filter_compiles_for_every_device() {
-        let all = || ALWAYS.iter().chain(OLDER).chain(REOPEN);
+        let all = || ALWAYS.iter().chain(OLDER).chain(FOR_AF_XDP);
         let mut calls: Vec<_> = all().map(|(call, _)| call).collect();
         calls.sort_unstable();
         let listed = calls.len();

@@ -24,12 +24,12 @@ use crate::watch::{Watch, WatchedLink};
 use crate::wiring::{self, OpenLink};
 use crate::worker::{Ended, Worker};
 
-/// How long a device that another process has just closed may still be busy: the kernel lets an AF_XDP
-/// socket's queue go a moment after its end.
+/// How long a device may still be busy after the process that had it open has ended: the kernel lets an AF_XDP
+/// socket's queue go a moment later.
 const LETTING_GO: Duration = Duration::from_secs(3);
 
-/// Between two tries to open it.
-const TRY_AGAIN: Duration = Duration::from_millis(2);
+/// Between two tries to open it. A failed one costs packet memory, so there must not be many.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,18 +50,6 @@ pub enum Mode {
 pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
     let settings = settings::load(config)?;
     wiring::check(&settings)?;
-    if mode == Mode::TakeOver
-        && let Some(link) = settings
-            .links
-            .iter()
-            .find(|link| !wiring::is_shareable(link))
-    {
-        return Err(Error::Unsuitable(format!(
-            "--takeover: link {} ({}): only AF_PACKET links can be taken over from a data plane that \
-             serves; stop that one and start this one without --takeover: flows stay in the region",
-            link.name, link.device
-        )));
-    }
     if mode == Mode::Check {
         return Ok(());
     }
@@ -110,11 +98,11 @@ struct Gateway {
 /// Why a gateway serves no longer.
 enum End {
     Signal,
-    /// Another data plane wants region and links. Those that it can open beside this process are
-    /// kept; the others are closed.
+    /// Another data plane wants region and links. If it can open all of them beside this process, they are kept in
+    /// case it fails.
     Successor {
         successor: Successor,
-        kept: Vec<Option<OpenLink>>,
+        kept: Option<Vec<OpenLink>>,
         /// When this process polled last, in nanoseconds of CLOCK_MONOTONIC.
         polled: u64,
     },
@@ -124,13 +112,19 @@ impl Gateway {
     fn run(&self, taken: Option<Taken>, mut predecessor: Option<Predecessor>) -> Result<(), Error> {
         let mut links: Vec<_> = self.settings.links.iter().map(|_| None).collect();
         let mut released = None;
+        let mut patience = Duration::ZERO;
         if let Some(old) = &mut predecessor {
+            let settings = &self.settings;
+            settings.links.iter().try_for_each(wiring::expect_device)?;
             self.open(&mut links, wiring::is_shareable, Duration::ZERO)?;
-            let asked = old.ask(|| discard(&mut links));
-            released = Some(asked.map_err(Error::TakeOver)?);
+            let room = old.ask(|| discard(&mut links)).map_err(Error::TakeOver)?;
+            released = Some(room.polled);
+            if !room.waits {
+                patience = LETTING_GO;
+            }
         }
-        let patience = predecessor.as_ref().map_or(Duration::ZERO, |_| LETTING_GO);
         self.open(&mut links, |_| true, patience)?;
+        let mut links: Vec<OpenLink> = links.into_iter().flatten().collect();
         let mut taken = Some(match taken {
             Some(taken) => taken,
             None => take_region(&self.settings)?,
@@ -141,7 +135,6 @@ impl Gateway {
                 Some(taken) => taken,
                 None => take_region(&self.settings)?,
             };
-            let open = links.drain(..).flatten().collect();
             let is_serving = |polled: u64| {
                 let (Some(old), Some(released)) = (predecessor.take(), released) else {
                     return;
@@ -152,14 +145,23 @@ impl Gateway {
                     tracing::warn!(%error, "the data plane before did not hear that it may end");
                 }
             };
-            match self.serve(region, &origin, open, is_serving)? {
+            match self.serve(region, &origin, links, is_serving)? {
                 End::Signal => {
                     tracing::info!("ended; flows stay in the region for the next start");
                     return Ok(());
                 }
                 End::Successor {
                     successor,
-                    kept,
+                    kept: None,
+                    polled,
+                } => {
+                    say("handed over: ending, so that its devices are free");
+                    successor.leave(polled);
+                    return Ok(());
+                }
+                End::Successor {
+                    successor,
+                    kept: Some(kept),
                     polled,
                 } => match successor.let_go(polled) {
                     Ok(gap) => {
@@ -171,7 +173,6 @@ impl Gateway {
                         tracing::error!(%error, "the data plane that wanted to take over failed: \
                             going on");
                         links = kept;
-                        self.open(&mut links, |_| true, LETTING_GO)?;
                     }
                 },
             }
@@ -280,14 +281,15 @@ impl Gateway {
         };
         tracing::info!("another data plane takes over");
         let polled = ended.iter().map(|ended| ended.at).max().unwrap_or(0);
-        let sides = ended.into_iter().map(|ended| ended.sides).collect();
-        let queues = handover::collect(sides, ports.len());
-        let open = ports.into_iter().zip(queues);
-        let kept = open.zip(&settings.links).map(|((port, queues), link)| {
-            wiring::is_shareable(link).then_some(OpenLink { port, queues })
+        let shareable = settings.links.iter().all(wiring::is_shareable);
+        let kept = shareable.then(|| {
+            let sides = ended.into_iter().map(|ended| ended.sides).collect();
+            let queues = handover::collect(sides, ports.len());
+            let open = ports.into_iter().zip(queues);
+            open.map(|(port, queues)| OpenLink { port, queues })
+                .collect()
         });
-        let kept = kept.collect();
-        // With these goes the last that holds the region and the other links.
+        // With these goes the last that holds the region, and links that are not kept.
         drop((updater, watch, shared, listener));
         drop(region);
         Ok(End::Successor {

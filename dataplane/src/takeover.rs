@@ -3,16 +3,17 @@
 //! The one that serves listens on a Unix socket beside the region. The new one prepares everything that
 //! can be prepared beside it (EAL, packet memory, links that two processes may have open at a time), then:
 //!
-//! | new | old |
-//! |-----|-----|
-//! | `take` | stops its workers, closes links that only one process may have, lets the region go |
-//! | | `released <nanos>`: when it polled last |
-//! | opens those links, takes the region over, starts its workers | waits |
-//! | `serving <nanos>`: when it polled first | ends |
+//! | new | old, whose links two processes may have open | old with other links |
+//! |-----|-----|-----|
+//! | `take` | stops its workers, lets the region go | the same |
+//! | | `released <nanos>`: when it polled last | `leaving <nanos>`, and ends |
+//! | opens what is not open, takes the region over, starts its workers | waits | |
+//! | `serving <nanos>`: when it polled first | ends | |
 //!
 //! Times are CLOCK_MONOTONIC, the same for both, so their difference is the gap. If the new one
-//! ends, or is silent for [`PATIENCE`], before it serves, the old one opens its links again, takes the
-//! region back and goes on.
+//! ends, or is silent for [`PATIENCE`], before it serves, an old one that waits takes the
+//! region back and goes on. One that leaves does not: what it has open, nobody else could have, and DPDK's drivers let
+//! some of that go only with the process.
 
 use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
@@ -20,6 +21,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::process::{PidfdFlags, pidfd_open};
 
 /// How long either side waits for the other's next word.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -105,11 +111,28 @@ impl Successor {
         let first = number(&said, "serving ")?;
         Ok(Duration::from_nanos(first.saturating_sub(polled)))
     }
+
+    /// Tells it that this process ends now, after it polled last at `polled`. Whether it hears that makes no
+    /// difference: it sees the end.
+    pub(crate) fn leave(mut self, polled: u64) {
+        if let Err(error) = self.0.say(&format!("leaving {polled}")) {
+            tracing::warn!(%error, "the data plane that takes over was not told");
+        }
+    }
 }
 
 /// The data plane that serves, as the new one sees it.
 #[derive(Debug)]
 pub(crate) struct Predecessor(Line);
+
+/// How a predecessor made room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// When it polled last, in nanoseconds of CLOCK_MONOTONIC.
+    pub(crate) polled: u64,
+    /// Whether it waits, to go on should this process fail. Else it has ended.
+    pub(crate) waits: bool,
+}
 
 impl Predecessor {
     /// The data plane that serves the region; `None` if there is none.
@@ -123,17 +146,46 @@ impl Predecessor {
         }
     }
 
-    /// Asks it to let go, calling `meanwhile` again and again until it has; returns when it polled last.
-    pub(crate) fn ask(&mut self, mut meanwhile: impl FnMut()) -> io::Result<u64> {
+    /// Asks it to let go, calling `meanwhile` again and again until it has.
+    pub(crate) fn ask(&mut self, mut meanwhile: impl FnMut()) -> io::Result<Room> {
         self.0.say("take")?;
         let end = Instant::now() + PATIENCE;
-        loop {
+        let said = loop {
             meanwhile();
             match self.0.hear(Duration::from_micros(200)) {
-                Ok(said) => return number(&said, "released "),
+                Ok(said) => break said,
                 Err(error) if is_time_out(&error) && Instant::now() < end => {}
                 Err(error) => return Err(error),
             }
+        };
+        if let Ok(polled) = number(&said, "released ") {
+            return Ok(Room {
+                polled,
+                waits: true,
+            });
+        }
+        let polled = number(&said, "leaving ")?;
+        self.wait_for_its_end()?;
+        Ok(Room {
+            polled,
+            waits: false,
+        })
+    }
+
+    /// Until the process is gone, and with it every descriptor that it has.
+    fn wait_for_its_end(&self) -> io::Result<()> {
+        let peer = socket_peercred(self.0.reader.get_ref())?;
+        let process = match pidfd_open(peer.pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(()),
+            other => other?,
+        };
+        let patience = Timespec::try_from(PATIENCE).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience))? {
+            0 => Err(io::Error::new(
+                ErrorKind::TimedOut,
+                "it said that it leaves, and does not end",
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -214,9 +266,10 @@ mod tests {
         let new = std::thread::spawn(move || {
             let mut old = Predecessor::find(&region).unwrap().unwrap();
             let mut turns = 0;
-            let polled = old.ask(|| turns += 1).unwrap();
-            old.thank(polled + 5_000).unwrap();
-            (polled, turns)
+            let room = old.ask(|| turns += 1).unwrap();
+            assert!(room.waits);
+            old.thank(room.polled + 5_000).unwrap();
+            (room.polled, turns)
         });
         let gap = successor(&mut listener).let_go(1_000).unwrap();
         assert_eq!(gap, Duration::from_micros(5));
@@ -229,7 +282,7 @@ mod tests {
         let (_folder, region, mut listener) = listener();
         let new = std::thread::spawn(move || {
             let mut old = Predecessor::find(&region).unwrap().unwrap();
-            old.ask(|| {}).unwrap()
+            old.ask(|| {}).unwrap().polled
         });
         let begun = Instant::now();
         let error = successor(&mut listener).let_go(7).unwrap_err();

@@ -194,6 +194,24 @@ pub(crate) fn is_shareable(link: &settings::Link) -> bool {
     matches!(link.device, Device::AfPacket(_))
 }
 
+/// Refuses a link whose device is not on this machine, before a data plane that serves is asked to leave.
+pub(crate) fn expect_device(link: &settings::Link) -> Result<(), Error> {
+    let is_there = match &link.device {
+        Device::AfPacket(interface) | Device::AfXdp(interface) => {
+            nix::net::if_::if_nametoindex(interface.as_str()).is_ok()
+        }
+        Device::Pci(address) => Path::new("/sys/bus/pci/devices").join(address).exists(),
+        Device::Vdev(_) => true,
+    };
+    if is_there {
+        return Ok(());
+    }
+    Err(Error::Unsuitable(format!(
+        "--takeover: link {}: this machine has no {}; the data plane that serves goes on",
+        link.name, link.device
+    )))
+}
+
 fn of_link(link: &settings::Link) -> impl FnOnce(dpdk::Error) -> Error + use<> {
     let link = link.name.clone();
     move |source| Error::Link { link, source }

@@ -134,7 +134,8 @@ mod loom_tests {
     }
 
     /// Two workers take while the main core puts more than there is room for. Seen to fail with `head` stored
-    /// Relaxed, `head` loaded Relaxed, `tail` exchanged Relaxed, and `tail` loaded Relaxed by `put`.
+    /// Relaxed or loaded Relaxed. What the orderings of `tail` forbid no model can show: that words are read after
+    /// they were given back, and so from the next order.
     #[test]
     fn loom_every_order_is_taken_once_and_whole() {
         loom::model(|| {

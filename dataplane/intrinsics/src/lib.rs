@@ -11,13 +11,13 @@ use arrayvec::ArrayVec;
 /// A hint: it changes no state that a program can see, whatever the address.
 #[inline(always)]
 pub fn prefetch<T: ?Sized>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: prefetch never faults and has no architectural effect; the pointer comes from a reference.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = place;
 }
 
@@ -25,13 +25,13 @@ pub fn prefetch<T: ?Sized>(place: &T) {
 /// that there is nothing to check.
 #[inline(always)]
 pub fn prefetch_at<T>(slice: &[T], index: usize) {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: prefetch never faults and has no architectural effect, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(index).cast());
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = (slice, index);
 }
 
@@ -45,17 +45,17 @@ pub fn prefetch_at<T>(slice: &[T], index: usize) {
 #[inline(always)]
 #[must_use]
 pub fn matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         vector_matching_tags(tags, tag)
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     {
         scalar_matching_tags(tags, tag)
     }
 }
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 #[inline(always)]
 fn vector_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
     let mask: u32;
@@ -94,7 +94,7 @@ fn vector_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
     mask as u16
 }
 
-#[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg(any(test, not(all(target_arch = "x86_64", not(miri)))))]
 fn scalar_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
     use std::sync::atomic::Ordering::Relaxed;
     tags.iter().enumerate().fold(0, |mask, (at, word)| {
@@ -110,7 +110,7 @@ fn scalar_matching_tags(tags: &[AtomicU32; 16], tag: u32) -> u16 {
 #[inline(always)]
 pub fn fence_behind_exchange() {
     use std::sync::atomic::{Ordering, compiler_fence, fence};
-    if cfg!(target_arch = "x86_64") {
+    if cfg!(all(target_arch = "x86_64", not(miri))) {
         compiler_fence(Ordering::SeqCst);
     } else {
         fence(Ordering::SeqCst);
@@ -153,12 +153,12 @@ pub fn move_all<T, const N: usize, const M: usize>(
 #[inline(always)]
 #[must_use]
 pub fn ticks() -> u64 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: RDTSC belongs to every x86-64 and Linux leaves it enabled for user space.
     unsafe {
         std::arch::x86_64::_rdtsc()
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     {
         std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
