@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the build, the tests and the demo need and this machine lacks, and says so.
+# Installs what the build and the demo need and this machine lacks, and says so; with 'tests', what the tests need, too.
 # Debian packages come from apt; Rust itself comes from rustup and is only checked.
 set -euo pipefail
 
@@ -27,6 +27,12 @@ dpdk-dev        | command -v dpdk-testpmd              | test program of DPDK, a
 openssl         | command -v openssl                   | certificates of the cluster for tests
 valgrind        | command -v valgrind                  | counting instructions
 '
+
+# What the demo does without: chromium alone is 120 MB to fetch.
+for_tests='
+chromium        | command -v chromium                  | the browser in which the status page is tried
+'
+[ "${1:-}" != tests ] || needs+=$for_tests
 
 missing() {
     local package probe reason

@@ -34,7 +34,7 @@ usage: ci/run.sh VERB
 TEXT
 }
 
-deps() { ci/install-deps.sh; }
+deps() { ci/install-deps.sh tests; }
 
 format() { cargo fmt --all --check; }
 
@@ -115,7 +115,7 @@ e2e() {
 
 test-cluster() {
     need_root "cluster tests make network namespaces"
-    deps
+    ci/install-deps.sh
     build
     PORTGATE_CLUSTER_BIN=$(ci/cluster/build.sh)
     export PORTGATE_CLUSTER_BIN
@@ -157,7 +157,7 @@ capsule-build() { (cd perf/capsule-lab && cargo build --release --locked); }
 
 perf() {
     need_root "huge pages are reserved and network namespaces made"
-    deps
+    ci/install-deps.sh
     cargo build --release --locked -p perf -p portgate-dataplane -p portgate-controlplane
     capsule-build || echo "ci/run.sh: perf/capsule-lab does not build: that row will be missing" >&2
     "$target/release/perf" figures --into docs/performance.md

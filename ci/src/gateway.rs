@@ -171,6 +171,16 @@ impl<'a> Gateway<'a> {
         Process::start(name, command, &self.new_logs())
     }
 
+    /// Starts another control plane beside the one that runs, with a configuration of its own.
+    pub fn controlplane_with(&self, configuration: &Path) -> Process {
+        launch(
+            self.namespace,
+            "portgate-controlplane",
+            configuration,
+            &self.new_logs(),
+        )
+    }
+
     /// Starts a data plane in the place of one that has ended; waits until it forwards.
     pub fn restart_dataplane(&mut self) {
         self.dataplane = self.relaunch("portgate-dataplane");

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | a Kubernetes cluster around it, a course of kills | [`cluster`], [`soak`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
-//! | what talks through it | [`browse`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
+//! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
 //! | raw frames | [`capture`], [`frames`] |
 //! | the ground | [`netns`], [`process`], [`wait`], [`limits`], [`random`] |
 //!
@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod browse;
+pub mod browser;
 pub mod bulk;
 pub mod capture;
 pub mod chatter;

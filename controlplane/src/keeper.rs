@@ -165,7 +165,10 @@ impl<C: Connector> Keeper<C> {
             Event::Detached(why) => {
                 self.metrics.attached.set(0);
                 if self.detached.as_ref() != Some(&why) {
-                    tracing::warn!("not attached to the region: {why}");
+                    tracing::warn!(
+                        "not attached to the region: {why}; trying again: portgate-dataplane has to \
+                         run with the same region.path, and this user to be in region.group"
+                    );
                 }
                 self.detached = Some(why);
             }
@@ -185,7 +188,10 @@ impl<C: Connector> Keeper<C> {
             } => return self.committed(generation, latency),
             Event::Refused(reason) => {
                 self.metrics.refused.inc();
-                tracing::warn!("the data plane refused an update: {reason}");
+                tracing::warn!(
+                    "the data plane refused an update: {reason}; sending everything, later and later \
+                     if it is refused again; its own log says more"
+                );
             }
             Event::Replay(reason) => {
                 self.metrics.replays.inc();
@@ -195,10 +201,16 @@ impl<C: Connector> Keeper<C> {
                 self.metrics.digest_mismatches.inc();
                 tracing::warn!("the installed state is not the wanted one: sending everything");
             }
-            Event::NoAnswer => tracing::warn!("the data plane did not answer an update"),
+            Event::NoAnswer => tracing::warn!(
+                "the data plane did not answer an update: sending everything; if it goes on, see whether \
+                 portgate-dataplane hangs"
+            ),
             Event::BadReply => {
                 self.metrics.bad_replies.inc();
-                tracing::warn!("a reply of the data plane could not be understood");
+                tracing::warn!(
+                    "a reply of the data plane could not be understood and is ignored: both programs \
+                     should be of one version"
+                );
             }
         }
         None

@@ -5,10 +5,11 @@
 //! ```text
 //! process                  wires the rest on tokio
 //! keeper                   the main loop's state: sources in, updates out
+//! status                   the page for a browser
 //! source  publish  health  the cluster, the region, HTTP
 //! recorder                 Events
 //! diff  metrics            changes → messages; counters
-//! policy                   model → objects of the region (pure)
+//! policy  observe          model → objects of the region (pure); what the region shows
 //! index  convert           the cluster's objects by name; Kubernetes JSON → model (lenient)
 //! model  warning  time     plain types
 //! ```
@@ -20,11 +21,13 @@ pub mod index;
 pub mod keeper;
 pub mod metrics;
 pub mod model;
+pub mod observe;
 pub mod policy;
 pub mod process;
 pub mod publish;
 pub mod recorder;
 pub mod source;
+pub mod status;
 pub mod time;
 pub mod warning;
 

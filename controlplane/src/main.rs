@@ -1,12 +1,10 @@
 //! `portgate-controlplane`: follows a cluster and tells the data plane what to do.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use portgate_controlplane::process::{Failure, run};
-use tracing_subscriber::EnvFilter;
 
 /// Follows a cluster's Services and tells the data plane what to do.
 ///
@@ -25,9 +23,8 @@ struct Arguments {
     allow_root: bool,
 }
 
-/// What is logged unless `RUST_LOG` says otherwise. The client's own errors are told by the source,
-/// with what follows from them.
-const LOG: &str = "info,kube_client=off";
+/// The client's own errors are told by the source, with what follows from them.
+const LOG: &str = ",kube_client=off";
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
@@ -38,12 +35,13 @@ fn main() -> ExitCode {
     if arguments.check {
         return ExitCode::SUCCESS;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
+    settings::log::start(settings.log, LOG);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %arguments.config.display(),
+        region = %settings.region.path.display(),
+        "starting"
+    );
     if rustix::process::geteuid().is_root() && !arguments.allow_root {
         tracing::warn!(
             "running as root, which is not needed: start it as a user of the group that \

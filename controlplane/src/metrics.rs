@@ -1,7 +1,11 @@
 //! Metrics in the OpenMetrics text format.
 //!
-//! Names of our own begin with `portgate_controlplane_`. Where kube-proxy exports the same thing
-//! (rule by rule), its name is used, so that dashboards and alerts go on working.
+//! Names of this process begin with `portgate_controlplane_`, those of the gateway, which are read from the
+//! region, with `portgate_` (`gateway`). Where kube-proxy exports the same thing (rule by rule), its name is
+//! used, so that dashboards and alerts go on working.
+
+mod curve;
+mod gateway;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,7 +20,10 @@ use prometheus_client::registry::Registry;
 
 use crate::index::Index;
 use crate::model::ObjectKind;
+use crate::observe::Observer;
 use crate::policy::Tally;
+
+pub use curve::Curve;
 
 type Labels = [(&'static str, String); 1];
 type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
@@ -36,6 +43,7 @@ pub struct Metrics {
     pub bad_replies: Counter,
     /// Objects and fields that are not served as written.
     pub warnings: Counter,
+    held_back: Counter,
     /// Generation of the latest update.
     pub generation_wanted: Gauge,
     /// Generation of the latest confirmed update.
@@ -45,8 +53,11 @@ pub struct Metrics {
     commit_seconds: Histogram,
     full_seconds: Histogram,
     partial_seconds: Histogram,
-    /// From the change in the cluster to its confirmation.
-    pub programming_seconds: Histogram,
+    programming_seconds: Histogram,
+    /// From an update's first record to its confirmation.
+    pub commit_curve: Curve,
+    /// From a change of endpoints in the cluster to its confirmation.
+    pub programming_curve: Curve,
     service_changes: Counter,
     endpoint_changes: Counter,
     service_pending: Gauge,
@@ -82,6 +93,7 @@ impl Metrics {
             digest_mismatches: Counter::default(),
             bad_replies: Counter::default(),
             warnings: Counter::default(),
+            held_back: Counter::default(),
             generation_wanted: Gauge::default(),
             generation_installed: Gauge::default(),
             attached: Gauge::default(),
@@ -89,6 +101,8 @@ impl Metrics {
             full_seconds: update_seconds(),
             partial_seconds: update_seconds(),
             programming_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 20)),
+            commit_curve: Curve::default(),
+            programming_curve: Curve::default(),
             service_changes: Counter::default(),
             endpoint_changes: Counter::default(),
             service_pending: Gauge::default(),
@@ -113,6 +127,19 @@ impl Metrics {
             metrics.register_shared(registry.sub_registry_with_prefix("kubeproxy"));
         }
         metrics
+    }
+
+    /// Adds what the region shows, with at most so many series in a family with a label of a service or an
+    /// endpoint, and with these NodePorts, which are no masquerade ports.
+    pub fn watch(&self, observer: Observer, most_series: usize, nodeports: (u16, u16)) {
+        let collector = gateway::Gateway {
+            observer,
+            most_series,
+            snat_ports: engine::usable_ports(nodeports),
+        };
+        let mut registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = registry.sub_registry_with_prefix("portgate");
+        own.register_collector(Box::new(collector));
     }
 
     fn register_own(&self, registry: &mut Registry) {
@@ -148,6 +175,11 @@ impl Metrics {
                 "skipped",
                 "Objects and fields not served as written",
                 &self.warnings,
+            ),
+            (
+                "log_lines_held_back",
+                "Lines of the log that were held back because too many came",
+                &self.held_back,
             ),
         ];
         for (name, help, counter) in counters {
@@ -282,6 +314,7 @@ impl Metrics {
             &self.partial_seconds
         };
         of_kind.observe(seconds);
+        self.commit_curve.observe(latency);
     }
 
     /// Notes that everything wanted is installed.
@@ -319,6 +352,7 @@ impl Metrics {
     pub fn programmed(&self, triggered: SystemTime) {
         if let Ok(duration) = triggered.elapsed() {
             self.programming_seconds.observe(duration.as_secs_f64());
+            self.programming_curve.observe(duration);
         }
     }
 
@@ -335,7 +369,7 @@ impl Metrics {
         self.events.get_or_create(&labels).inc();
     }
 
-    /// The text of all metrics.
+    /// The text of all metrics. It may take as long as [`Observer::look`].
     ///
     /// # Errors
     ///
@@ -350,6 +384,9 @@ impl Metrics {
                     .set(age);
             }
         }
+        let held_back = settings::log::held_back();
+        self.held_back
+            .inc_by(held_back.saturating_sub(self.held_back.get()));
         let mut text = String::new();
         encode(
             &mut text,

@@ -1,8 +1,8 @@
 //! The process: source → [`Keeper`] → region, and HTTP beside it.
 
 use std::io::Write;
-use std::net::IpAddr;
-use std::time::{Instant, SystemTime};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant, SystemTime};
 
 use kube::Client;
 use settings::{Gateway, Mode, Settings, Source};
@@ -14,12 +14,17 @@ use crate::health::{Health, node_ports, serve};
 use crate::keeper::{Keeper, Synced};
 use crate::metrics::Metrics;
 use crate::model::{ObjectKind, ObjectName};
+use crate::observe::Observer;
 use crate::publish::{Connector, RegionConnector};
 use crate::recorder::{Occurrence, Recorder, Regarding};
 use crate::source::{Events, SourceEvent, kubernetes, manifests};
+use crate::status;
 
 /// Events of the source that may wait for the main loop.
 pub const EVENTS: usize = 1_024;
+
+/// Between two looks for log lines that were held back.
+const REMINDER: Duration = Duration::from_secs(1);
 
 /// Why the process ends before its time.
 #[derive(Debug, thiserror::Error)]
@@ -42,11 +47,18 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(runtime)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(runtime)?;
     let (health, metrics) = (Health::new(), Metrics::new());
+    let observer = Observer::new(&settings.region.path);
+    metrics.watch(
+        observer.clone(),
+        settings.metrics.max_series,
+        settings.gateway.nodeport_range,
+    );
     let client = client(&settings).await?;
     let recorder = recorder(&settings.gateway, client.clone(), &metrics);
-    listen(&settings, &health, &metrics, recorder).await?;
+    listen(&settings, &health, &metrics, recorder, observer).await?;
     let (sender, events) = channel(EVENTS);
     start_source(&settings, client, sender)?;
+    tokio::spawn(remind());
     let connector = RegionConnector::new(&settings.region.path);
     let keeper = Keeper::new(settings.gateway, connector, health, metrics);
     tokio::select! {
@@ -135,9 +147,13 @@ fn start_source(
     events: Events,
 ) -> Result<(), Failure> {
     match (&settings.source, client) {
-        (Source::Manifests { path }, _) => manifests::spawn(path, events)
-            .map_err(|error| Failure::Configuration(format!("source.path: {error}"))),
+        (Source::Manifests { path }, _) => {
+            tracing::info!(path = %path.display(), "following a directory of manifests");
+            manifests::spawn(path, events)
+                .map_err(|error| Failure::Configuration(format!("source.path: {error}")))
+        }
         (Source::Kubernetes { .. }, Some(client)) => {
+            tracing::info!("following the API server");
             let proxy_name = settings.gateway.service_proxy_name.as_deref();
             kubernetes::spawn(client, proxy_name, events);
             Ok(())
@@ -153,17 +169,20 @@ async fn listen(
     health: &Health,
     metrics: &Metrics,
     recorder: Recorder,
+    observer: Observer,
 ) -> Result<(), Failure> {
     let address = settings.metrics.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         Failure::Runtime(format!(
-            "metrics.listen is {address}: it cannot be listened on: {error}"
+            "metrics.listen is {address}: it cannot be listened on: {error}; name another address or \
+             port, or end what listens there"
         ))
     })?;
-    tokio::spawn(answer(
-        listener,
-        serve::own(health.clone(), metrics.clone()),
-    ));
+    tracing::info!(%address, "answering /metrics, /readyz, /livez and the status page");
+    let admitted = settings.status.page;
+    let page = status::router(admitted, observer, health.clone(), metrics.clone());
+    let own = serve::own(health.clone(), metrics.clone());
+    tokio::spawn(answer(listener, own.merge(page)));
     if settings.gateway.mode == Mode::Node {
         listen_as_proxy(&settings.gateway, health, metrics, &recorder).await;
     }
@@ -213,16 +232,31 @@ async fn listen_as_proxy(
         }
         // kube-proxy itself may still run here; its answers will do.
         Err(error) => {
-            tracing::warn!("port {port}: {error}");
+            tracing::warn!(
+                "port {port} cannot be listened on: {error}; whoever has it (kube-proxy?) answers the \
+                 health checks of this node"
+            );
             let note = format!("the gateway cannot listen on port {port}: {error}");
             tell(true, "FailedToStartProxierHealthcheck", note);
         }
     }
 }
 
+/// Tells of log lines that were held back.
+async fn remind() {
+    loop {
+        tokio::time::sleep(REMINDER).await;
+        settings::log::tell_held_back();
+    }
+}
+
 async fn answer(listener: TcpListener, app: axum::Router) {
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
     if let Err(error) = axum::serve(listener, app).await {
-        tracing::error!("an HTTP listener has ended: {error}");
+        tracing::error!(
+            "an HTTP listener has ended: {error}; health and metrics may not be answered any more, \
+             services are: restart this process when it suits"
+        );
     }
 }
 

@@ -53,6 +53,12 @@ pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
     if mode == Mode::Check {
         return Ok(());
     }
+    settings::log::start(settings.log, "");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %config.display(),
+        "starting"
+    );
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, stop.clone()).map_err(Error::Signals)?;

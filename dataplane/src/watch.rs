@@ -117,6 +117,7 @@ impl Watch {
     fn look(&mut self) {
         let now = Instant::now();
         self.last = Some(now);
+        settings::log::tell_held_back();
         for (at, watched) in self.links.iter_mut().enumerate() {
             let sum = |counter| -> u64 {
                 self.counters

@@ -57,6 +57,6 @@ pub use link_info::LinkInfo;
 pub use message::{Message, Reason, Reply};
 pub use record::{Record, RecordError};
 #[cfg(not(loom))]
-pub use region::{Family, Origin, Region, RegionError, Role};
+pub use region::{Family, Origin, Region, RegionError, RingFill, Role};
 pub use ring::{Consumer, Producer, RingError};
 pub use slab::{HalfLine, Line, Slab, TagLine};

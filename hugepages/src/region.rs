@@ -41,7 +41,7 @@ use crate::layout::{Geometry, Layout, Section};
 use crate::slab::{Line, Shared, Slab};
 use crate::sync::Ordering;
 
-pub use self::access::Family;
+pub use self::access::{Family, RingFill};
 pub use self::error::{Origin, RegionError, Role};
 
 /// A mapped region. Slabs and rings taken from it keep the memory (and the lock) alive beyond it.

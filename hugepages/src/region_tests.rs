@@ -45,10 +45,13 @@ fn the_three_roles_share_one_memory() {
     let message = Message::Put(network(1));
     let mut records = Vec::new();
     codec::encode(&message, &mut records);
+    let waiting = || observer.ring_fill().unwrap().map(|ring| ring.waiting);
     assert_eq!(control.commands_producer().unwrap().push_all(&records), 1);
+    assert_eq!(waiting(), [1, 0]);
     let record = data.commands_consumer().unwrap().pop().unwrap().unwrap();
     assert_eq!(codec::Assembler::new().push(&record), Ok(Some(message)));
 
+    assert_eq!(waiting(), [0, 0], "the record was taken");
     let reply = Reply::Replay {
         reason: Reason::Started,
     };

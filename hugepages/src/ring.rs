@@ -226,6 +226,12 @@ impl Consumer {
         Ok(self.ring.cursor.used(self.head, tail)? as usize)
     }
 
+    /// Slots of the ring.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.ring.cursor.capacity() as usize
+    }
+
     /// Throws away everything published so far, also when the positions were impossible.
     pub fn clear(&mut self) {
         let tail = self.ring.tail().load(Ordering::Acquire);

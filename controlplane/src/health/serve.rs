@@ -78,10 +78,14 @@ async fn live(State((health, _)): State<Shared>) -> Response {
     (status(live), text).into_response()
 }
 
+/// On a thread of its own, because counting a million flows takes a while.
 async fn render(State((_, metrics)): State<Shared>) -> Response {
-    match metrics.render(Instant::now()) {
-        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    let rendered = tokio::task::spawn_blocking(move || metrics.render(Instant::now()));
+    let failed = |why: String| (StatusCode::INTERNAL_SERVER_ERROR, why).into_response();
+    match rendered.await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Ok(Err(error)) => failed(error.to_string()),
+        Err(error) => failed(error.to_string()),
     }
 }
 

@@ -55,3 +55,4 @@ mod ways;
 pub use pipeline::{Now, Pipeline};
 pub use reason::Reason;
 pub use shared::Shared;
+pub use snat::usable_ports;

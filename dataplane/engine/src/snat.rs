@@ -19,12 +19,18 @@ pub(crate) struct SnatPorts {
     steps: Vec<u32>,
 }
 
+/// Number of SNAT ports towards one endpoint, when NodePorts are from the first of these to the last.
+#[must_use]
+pub fn usable_ports((first, last): (u16, u16)) -> u32 {
+    let excluded = (u32::from(last) + 1).saturating_sub(u32::from(first.max(FIRST_PORT)));
+    u32::from(u16::MAX - FIRST_PORT) + 1 - excluded
+}
+
 impl SnatPorts {
     /// All ports but these, first and last.
     pub(crate) fn new(nodeports: (u16, u16)) -> Self {
+        let count = usable_ports(nodeports);
         let nodeports = (nodeports.0.max(FIRST_PORT), nodeports.1);
-        let excluded = (u32::from(nodeports.1) + 1).saturating_sub(u32::from(nodeports.0));
-        let count = u32::from(u16::MAX - FIRST_PORT) + 1 - excluded;
         let steps = PRIMES
             .into_iter()
             .filter(|prime| !count.is_multiple_of(*prime))

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::{
-    BackendChoice, DataPlane, Gateway, HugePages, Limits, Link, Metrics, Mode, Region, Seccomp,
-    Settings, Source, Workers, raw,
+    BackendChoice, DataPlane, Gateway, HugePages, Limits, Link, Log, LogFormat, LogLevel, Metrics,
+    Mode, Region, Seccomp, Settings, Source, Status, StatusPage, Workers, raw,
 };
 use value::{choice, cidrs, number, own_addresses, unicast_addresses, wrong};
 
@@ -32,6 +32,8 @@ pub fn validate(typed: raw::Settings) -> Result<Settings, Error> {
         dataplane: data_plane(&typed.dataplane)?,
         source: source(&typed.source)?,
         metrics: metrics(&typed.metrics)?,
+        status: status(&typed.status)?,
+        log: log(&typed.log)?,
         links,
         routes,
     })
@@ -304,12 +306,48 @@ fn path(key: &str, text: &str) -> Result<PathBuf, Error> {
 
 fn metrics(typed: &raw::Metrics) -> Result<Metrics, Error> {
     let text = typed.listen.as_deref().unwrap_or("127.0.0.1:9102");
-    text.parse().map(|listen| Metrics { listen }).map_err(|_| {
+    let listen = text.parse().map_err(|_| {
         wrong(
             "metrics.listen",
             text,
             "be ADDRESS:PORT such as 127.0.0.1:9102 or [::1]:9102",
         )
+    })?;
+    let max_series = number(
+        "metrics.max_series",
+        typed.max_series,
+        2_000,
+        0..=1_000_000_u32,
+    )?;
+    Ok(Metrics {
+        listen,
+        max_series: max_series as usize,
+    })
+}
+
+fn status(typed: &raw::Status) -> Result<Status, Error> {
+    let values = [
+        ("local", StatusPage::Local),
+        ("anywhere", StatusPage::Anywhere),
+        ("off", StatusPage::Off),
+    ];
+    let page = choice("status.page", typed.page.as_deref(), &values)?;
+    Ok(Status { page })
+}
+
+fn log(typed: &raw::Log) -> Result<Log, Error> {
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    let levels = [
+        LogLevel::Info,
+        LogLevel::Warn,
+        LogLevel::Error,
+        LogLevel::Debug,
+        LogLevel::Trace,
+    ];
+    let levels = levels.map(|level| (level.name(), level));
+    Ok(Log {
+        format: choice("log.format", typed.format.as_deref(), &formats)?,
+        level: choice("log.level", typed.level.as_deref(), &levels)?,
     })
 }
 

@@ -408,4 +408,20 @@ fn source_and_metrics_rules() {
         "[metrics]\nlisten = \"9102\"",
         "`metrics.listen` is \"9102\"; it must be ADDRESS:PORT such as 127.0.0.1:9102 or [::1]:9102",
     );
+    refused(
+        "[metrics]\nmax_series = -1",
+        "`metrics.max_series` is -1; it must be 0 to 1000000",
+    );
+    refused(
+        "[log]\nformat = \"xml\"",
+        "`log.format` is \"xml\"; it must be \"text\" or \"json\"",
+    );
+    refused(
+        "[log]\nlevel = \"loud\"",
+        "`log.level` is \"loud\"; it must be \"info\", \"warn\", \"error\", \"debug\" or \"trace\"",
+    );
+    refused(
+        "[status]\npage = \"public\"",
+        "`status.page` is \"public\"; it must be \"local\", \"anywhere\" or \"off\"",
+    );
 }

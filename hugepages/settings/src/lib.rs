@@ -10,6 +10,8 @@ mod check;
 mod device;
 mod error;
 mod load;
+#[cfg(feature = "log")]
+pub mod log;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -45,6 +47,10 @@ pub struct Settings {
     pub source: Source,
     /// `[metrics]`: the control plane's HTTP listener for `/metrics`, `/readyz` and `/livez`.
     pub metrics: Metrics,
+    /// `[status]`: the control plane's page for a browser.
+    pub status: Status,
+    /// `[log]`: what both processes write on standard error.
+    pub log: Log,
 }
 
 /// `[region]`.
@@ -240,4 +246,72 @@ pub enum Source {
 pub struct Metrics {
     /// Listen address; default 127.0.0.1:9102.
     pub listen: std::net::SocketAddr,
+    /// Most series of one metric with a label of a service or an endpoint; how many more there would be is a
+    /// metric itself. Default 2,000.
+    pub max_series: usize,
+}
+
+/// `[status]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Status {
+    /// Who may see the page that the control plane serves at `metrics.listen`.
+    pub page: StatusPage,
+}
+
+/// `status.page`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusPage {
+    /// Clients on this host, whatever `metrics.listen` is. The default.
+    Local,
+    /// Whoever reaches `metrics.listen`.
+    Anywhere,
+    /// Nobody.
+    Off,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// Form of a line.
+    pub format: LogFormat,
+    /// Least important events that are written. `RUST_LOG`, if set, decides instead.
+    pub level: LogLevel,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people. The default.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// What happens once: starts, ends, listings. The default.
+    Info,
+    /// Only what somebody should do something about.
+    Warn,
+    /// Only what fails.
+    Error,
+    /// Every update, too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The word in the settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
 }

@@ -32,6 +32,10 @@ pub struct Settings {
     pub source: Source,
     /// `[metrics]`.
     pub metrics: Metrics,
+    /// `[status]`.
+    pub status: Status,
+    /// `[log]`.
+    pub log: Log,
 }
 
 /// `[region]`.
@@ -144,6 +148,24 @@ pub struct Source {
 #[allow(missing_docs)]
 pub struct Metrics {
     pub listen: Option<String>,
+    pub max_series: Option<Int>,
+}
+
+/// `[status]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Status {
+    pub page: Option<String>,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Log {
+    pub format: Option<String>,
+    pub level: Option<String>,
 }
 
 /// A whole number, or text that is one. Fractions and booleans are not rounded into numbers.

@@ -15,7 +15,33 @@ pub enum Family {
     V6,
 }
 
+/// How full a ring is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RingFill {
+    /// Records that were sent and not yet taken.
+    pub waiting: usize,
+    /// Records that it can hold.
+    pub capacity: usize,
+}
+
 impl Region {
+    /// How full the command ring and the reply ring are, for anybody: nothing is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`RegionError::Ring`] when a ring's positions are impossible, or were so for a moment because both
+    /// sides moved on between the two looks that this takes.
+    pub fn ring_fill(&self) -> Result<[RingFill; 2], RegionError> {
+        let fill = |memory: Memory| {
+            let ring = Consumer::attach(memory)?;
+            Ok::<_, RegionError>(RingFill {
+                waiting: ring.waiting()?,
+                capacity: ring.capacity(),
+            })
+        };
+        Ok([fill(self.commands())?, fill(self.replies())?])
+    }
+
     /// The sending end of the command ring. One at a time.
     ///
     /// # Errors

@@ -1,0 +1,450 @@
+//! Metrics of the gateway itself, read from the region when somebody asks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+
+use engine::counters::{LinkCounter, ServiceCounter, Total};
+use engine::reason::Reason;
+use hugepages::LinkInfo;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeMetric, MetricEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use crate::observe::{InstalledService, Observer, STATES, View};
+
+/// Labels of one series.
+type Labels = Vec<(&'static str, String)>;
+
+/// A link's counters, by their names.
+const LINK_COUNTERS: [(LinkCounter, &str, &str); 7] = [
+    (LinkCounter::RxFrames, "link_rx_frames", "Frames received"),
+    (LinkCounter::RxBytes, "link_rx_bytes", "Bytes received"),
+    (LinkCounter::TxFrames, "link_tx_frames", "Frames sent"),
+    (LinkCounter::TxBytes, "link_tx_bytes", "Bytes sent"),
+    (
+        LinkCounter::UnfinishedChecksums,
+        "link_unfinished_checksums",
+        "First frames of flows whose sender left the checksum to hardware that is not there",
+    ),
+    (
+        LinkCounter::Truncated,
+        "link_truncated",
+        "Frames cut short by the device",
+    ),
+    (
+        LinkCounter::Dropped,
+        "link_dropped",
+        "Frames dropped for any other reason",
+    ),
+];
+
+/// What a service's counter counts.
+const fn service_help(counter: ServiceCounter) -> &'static str {
+    match counter {
+        ServiceCounter::Frames => "Frames translated, both directions",
+        ServiceCounter::Bytes => "Bytes of frames translated, both directions",
+        ServiceCounter::Flows => "Flows created",
+        ServiceCounter::Refused => "Flows refused or dropped, whatever the reason",
+        ServiceCounter::HalfOpenEvicted => "Half-open flows removed to make room for newer ones",
+        ServiceCounter::Limited => "Flows dropped by a limit of new flows a second",
+        ServiceCounter::SnatExhausted => {
+            "Flows dropped because every masquerade port tried was taken"
+        }
+        ServiceCounter::EndpointResets => "TCP resets sent because an endpoint is gone",
+    }
+}
+
+/// Reads the region at each scrape.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    /// What it reads.
+    pub(super) observer: Observer,
+    /// Most series of a family with a label of a service or an endpoint.
+    pub(super) most_series: usize,
+    /// Ports of a masquerade address towards one endpoint.
+    pub(super) snat_ports: u32,
+}
+
+impl Collector for Gateway {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut sheet = Sheet {
+            encoder,
+            most: self.most_series,
+            left_out: Vec::new(),
+        };
+        // Why there is nothing to see is in the log of the main loop, which needs the region more.
+        let view = self.observer.look().ok();
+        let running = view.as_ref().is_some_and(View::is_running);
+        let help = "Whether a data plane runs";
+        sheet.gauge("dataplane_up", help, u64::from(running))?;
+        let Some(view) = view else { return Ok(()) };
+        process(&view, &mut sheet)?;
+        workers(&view, &mut sheet)?;
+        links(&view, &mut sheet)?;
+        tables(&view, self.snat_ports, &mut sheet)?;
+        services(&view, &mut sheet)?;
+        endpoints(&view, &mut sheet)?;
+        sheet.finish()
+    }
+}
+
+fn process(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let help = "Time since the data plane was last heard of";
+    sheet.gauge(
+        "dataplane_silent_seconds",
+        help,
+        view.silence().as_secs_f64(),
+    )?;
+    if let Some(same) = view.is_as_wanted() {
+        let help = "Whether the digest of the installed state is that of the wanted one";
+        sheet.gauge("state_as_wanted", help, u64::from(same))?;
+    }
+    if let Some(rings) = view.rings() {
+        let named = ["commands", "replies"].into_iter().zip(rings);
+        let named: Vec<_> = named
+            .map(|(name, fill)| (vec![("ring", name.to_owned())], fill))
+            .collect();
+        let each = |count: fn(&hugepages::RingFill) -> usize| {
+            let counted = named
+                .iter()
+                .map(move |(labels, fill)| (labels.clone(), count(fill)));
+            counted.collect::<Vec<_>>()
+        };
+        let help = "Records that wait in a ring of the region";
+        sheet.gauges("ring_records", help, each(|fill| fill.waiting))?;
+        let help = "Records that a ring can hold";
+        sheet.gauges("ring_capacity_records", help, each(|fill| fill.capacity))?;
+    }
+    Ok(())
+}
+
+fn workers(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
+    for total in Total::ALL {
+        let name = format!("worker_{}", total.name());
+        let help = format!("Counter {} of `portgate counters`, by worker", total.name());
+        let series = view
+            .blocks()
+            .map(|(worker, block)| (vec![("worker", worker)], block.total(total)));
+        sheet.counters(&name, &help, series)?;
+    }
+    let drops = Reason::ALL.iter().map(|reason| {
+        let labels = vec![("reason", reason.name().to_owned())];
+        (labels, view.drops(*reason))
+    });
+    sheet.counters("drops", "Frames dropped, by reason", drops)
+}
+
+fn links(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let links = view.links();
+    let label = |info: &LinkInfo| vec![("link", info.name.clone())];
+    for (counter, name, help) in LINK_COUNTERS {
+        let series = links
+            .iter()
+            .map(|(at, info)| (label(info), view.link(*at, counter)));
+        sheet.counters(name, help, series)?;
+    }
+    let help = "Frames that the device had no room for";
+    let missed = links.iter().map(|(_, info)| (label(info), info.missed));
+    sheet.counters("link_missed", help, missed)?;
+    let up = links
+        .iter()
+        .map(|(_, info)| (label(info), u64::from(info.up)));
+    sheet.gauges("link_up", "Whether the link is up", up)?;
+    let speed = links.iter().filter(|(_, info)| info.speed_mbps > 0);
+    let speed = speed.map(|(_, info)| (label(info), u64::from(info.speed_mbps) * 1_000_000));
+    let help = "Speed of the link in bits a second, if the device tells";
+    sheet.gauges("link_speed_bits", help, speed)?;
+    let info = links.iter().map(|(_, info)| {
+        let mut labels = label(info);
+        labels.push(("device", info.device.clone()));
+        labels.push(("driver", info.driver.clone()));
+        (labels, 1_u64)
+    });
+    sheet.gauges("link_info", "Device and driver of the link", info)
+}
+
+fn tables(view: &View, snat_ports: u32, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let survey = &view.survey;
+    let families = ["ipv4", "ipv6"].into_iter().zip(&survey.families);
+    let families: Vec<_> = families
+        .map(|(name, table)| (vec![("family", name.to_owned())], table))
+        .collect();
+    let by_state = families.iter().flat_map(|(labels, table)| {
+        STATES.iter().zip(table.flows).map(|(state, flows)| {
+            let mut labels = labels.clone();
+            labels.push(("state", state.name().to_owned()));
+            (labels, flows)
+        })
+    });
+    sheet.gauges("flows", "Flows in the table, by family and state", by_state)?;
+    let made_for = families
+        .iter()
+        .map(|(labels, table)| (labels.clone(), table.made_for));
+    let help = "Flows that the table is made for (region.flows, region.flows_v6)";
+    sheet.gauges("flow_table_capacity", help, made_for)?;
+    let fill = families.iter().map(|(labels, table)| {
+        let fill = table.all() as f64 / table.made_for.max(1) as f64;
+        (labels.clone(), fill)
+    });
+    let help = "Flows as a part of those that the table is made for";
+    sheet.gauges("flow_table_fill_ratio", help, fill)?;
+    let oldest = families
+        .iter()
+        .map(|(labels, table)| (labels.clone(), table.oldest.unwrap_or(0)));
+    let help = "Time since the last frame of the flow that has been idle longest; 0 without flows";
+    sheet.gauges("flow_table_oldest_seconds", help, oldest)?;
+    let age = view.survey_age.as_secs_f64();
+    let help = "How long ago the flows were counted";
+    sheet.gauge("flow_count_age_seconds", help, age)?;
+    let took = survey.took.as_secs_f64();
+    let help = "How long counting the flows took";
+    sheet.gauge("flow_count_duration_seconds", help, took)?;
+
+    let snat = |count: fn(&crate::observe::SnatUse) -> u64| {
+        let each = survey.snat.iter();
+        each.map(move |(address, used)| (vec![("address", address.to_string())], count(used)))
+    };
+    let help = "Masquerade ports in use, over all endpoints";
+    sheet.gauges("snat_ports_in_use", help, snat(|used| used.ports))?;
+    let help = "Masquerade ports in use towards the endpoint with most";
+    sheet.gauges("snat_ports_in_use_most", help, snat(|used| used.most))?;
+    let help = "Masquerade ports that an address has towards each endpoint";
+    sheet.gauge("snat_ports_limit", help, u64::from(snat_ports))
+}
+
+fn services(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let services = &view.installed.services;
+    let own = services.iter().filter_map(|service| {
+        let slot = service.slot?;
+        Some((service, slot))
+    });
+    let own: Vec<_> = own.collect();
+    for (counter, name) in ServiceCounter::ALL {
+        let name = format!("service_{name}");
+        let series = own
+            .iter()
+            .map(|(service, slot)| (labels(service), view.service(*slot, counter)));
+        let series = sheet.bounded(&name, series);
+        sheet.counters(&name, service_help(counter), series)?;
+    }
+    let open = own
+        .iter()
+        .map(|(service, slot)| (labels(service), view.survey.open(*slot)));
+    let open = sheet.bounded("service_open_flows", open);
+    sheet.gauges("service_open_flows", "Flows in the table", open)?;
+    let endpoints = services
+        .iter()
+        .map(|service| (labels(service), service.endpoints.len()));
+    let endpoints = sheet.bounded("service_endpoints", endpoints);
+    sheet.gauges("service_endpoints", "Endpoints that serve", endpoints)?;
+    let shared = services.len() - own.len();
+    let help = "Service ports that have no counters of their own any more: see the limits";
+    sheet.gauge("services_without_counters", help, shared)
+}
+
+/// Every endpoint that is installed, and those that are not any more and still have flows.
+fn endpoints(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
+    let mut with_flows: BTreeMap<u32, BTreeMap<SocketAddr, u64>> = BTreeMap::new();
+    for ((slot, address), flows) in &view.survey.endpoints {
+        let of_slot = with_flows.entry(*slot).or_default();
+        of_slot.insert(*address, *flows);
+    }
+    let mut series: Vec<(Labels, u64)> = Vec::new();
+    for service in &view.installed.services {
+        let Some(slot) = service.slot else { continue };
+        let mut flows = with_flows.remove(&slot).unwrap_or_default();
+        for endpoint in &service.endpoints {
+            flows.entry(endpoint.address).or_default();
+        }
+        series.extend(flows.into_iter().map(|(address, flows)| {
+            let mut labels = labels(service);
+            labels.push(("endpoint", address.to_string()));
+            (labels, flows)
+        }));
+    }
+    let series = sheet.bounded("endpoint_open_flows", series);
+    let help = "Flows in the table, by endpoint";
+    sheet.gauges("endpoint_open_flows", help, series)
+}
+
+fn labels(service: &InstalledService) -> Labels {
+    vec![
+        ("namespace", service.namespace.clone()),
+        ("service", service.name.clone()),
+        ("port", service.port_name.clone()),
+        ("protocol", service.protocol.name().to_owned()),
+    ]
+}
+
+/// A page of metrics being written.
+struct Sheet<'a> {
+    encoder: DescriptorEncoder<'a>,
+    most: usize,
+    /// Series that families had no room for.
+    left_out: Vec<(String, usize)>,
+}
+
+impl Sheet<'_> {
+    /// The first series of a family, as many as one may have; what is left out is counted. They come in
+    /// the order of names, so that the same ones are left out each time.
+    fn bounded<N>(
+        &mut self,
+        family: &str,
+        series: impl IntoIterator<Item = (Labels, N)>,
+    ) -> Vec<(Labels, N)> {
+        let mut series = series.into_iter();
+        let kept: Vec<_> = series.by_ref().take(self.most).collect();
+        self.left_out.push((family.to_owned(), series.count()));
+        kept
+    }
+
+    fn counters(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, u64)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Counter;
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in series {
+            one(&mut family, &labels, &ConstCounter::new(value))?;
+        }
+        Ok(())
+    }
+
+    fn gauges<N: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        series: impl IntoIterator<Item = (Labels, N)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Gauge;
+        let mut family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in series {
+            one(&mut family, &labels, &ConstGauge::new(value))?;
+        }
+        Ok(())
+    }
+
+    fn gauge<N: EncodeGaugeValue>(&mut self, name: &str, help: &str, value: N) -> fmt::Result {
+        let kind = MetricType::Gauge;
+        let family = self.encoder.encode_descriptor(name, help, None, kind)?;
+        ConstGauge::new(value).encode(family)
+    }
+
+    fn finish(mut self) -> fmt::Result {
+        let left_out = std::mem::take(&mut self.left_out);
+        let help = "Series of a family that metrics.max_series left no room for";
+        let series = left_out
+            .into_iter()
+            .map(|(family, count)| (vec![("family", format!("portgate_{family}"))], count));
+        self.gauges("metrics_series_left_out", help, series)
+    }
+}
+
+fn one(family: &mut MetricEncoder<'_>, labels: &Labels, metric: &impl EncodeMetric) -> fmt::Result {
+    metric.encode(family.encode_family(labels)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::Metrics;
+    use super::*;
+    use crate::observe::fixtures::FakeGateway;
+
+    fn rendered(gateway: &FakeGateway, most_series: usize) -> String {
+        let metrics = Metrics::new();
+        metrics.watch(gateway.observer(), most_series, (30_000, 32_767));
+        metrics.render(Instant::now()).unwrap()
+    }
+
+    #[test]
+    fn services_links_and_reasons_are_named() {
+        let mut gateway = FakeGateway::new();
+        let slot = gateway.install("shop/web", &["10.0.0.1:80", "10.0.0.2:80"]);
+        let counters = gateway.counters(0);
+        counters.add_service(slot, ServiceCounter::SnatExhausted, 4);
+        counters.drop_many(Reason::EndpointGone, 9);
+        counters.add_link(0, LinkCounter::TxBytes, 77);
+        let flow = ["198.51.100.1:1000", "10.9.9.9:2000", "10.0.0.3:80"];
+        gateway.flow(slot, flow, 0);
+        let text = rendered(&gateway, 100);
+        let web = "namespace=\"shop\",service=\"web\",port=\"http\",protocol=\"tcp\"";
+        for line in [
+            "portgate_dataplane_up 1".to_owned(),
+            format!("portgate_service_snat_exhausted_total{{{web}}} 4"),
+            format!("portgate_service_open_flows{{{web}}} 1"),
+            format!("portgate_service_endpoints{{{web}}} 2"),
+            format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.1:80\"}} 0"),
+            // An endpoint that is gone and still has a flow.
+            format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.3:80\"}} 1"),
+            "portgate_drops_total{reason=\"endpoint_gone\"} 9".to_owned(),
+            "portgate_link_tx_bytes_total{link=\"outside\"} 77".to_owned(),
+            "portgate_link_missed_total{link=\"outside\"} 3".to_owned(),
+            "portgate_flows{family=\"ipv4\",state=\"half-open\"} 1".to_owned(),
+            "portgate_flow_table_fill_ratio{family=\"ipv4\"} 0.0009765625".to_owned(),
+            "portgate_snat_ports_in_use{address=\"10.9.9.9\"} 1".to_owned(),
+            "portgate_snat_ports_limit 61744".to_owned(),
+            "portgate_ring_records{ring=\"commands\"} 0".to_owned(),
+            "portgate_worker_received_total{worker=\"main\"} 0".to_owned(),
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
+        }
+        for reason in Reason::ALL {
+            let series = format!("portgate_drops_total{{reason=\"{}\"}} ", reason.name());
+            assert!(text.contains(&series), "{series}");
+        }
+    }
+
+    #[test]
+    fn families_of_services_are_bounded_and_what_is_left_out_is_counted() {
+        let mut gateway = FakeGateway::new();
+        for name in ["a", "b", "c", "d", "e"] {
+            gateway.install(&format!("shop/{name}"), &["10.0.0.1:80", "10.0.0.2:80"]);
+        }
+        let text = rendered(&gateway, 3);
+        let series = |family: &str| {
+            let start = format!("portgate_{family}{{");
+            text.lines().filter(|line| line.starts_with(&start)).count()
+        };
+        assert_eq!(series("service_frames_total"), 3);
+        assert_eq!(series("endpoint_open_flows"), 3);
+        assert!(text.contains("service=\"c\"") && !text.contains("service=\"d\""));
+        for (family, count) in [("service_frames", 2), ("endpoint_open_flows", 7)] {
+            let line = format!(
+                "portgate_metrics_series_left_out{{family=\"portgate_{family}\"}} {count}\n"
+            );
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn without_a_region_the_data_plane_is_down_and_the_rest_stays() {
+        let metrics = Metrics::new();
+        let folder = tempfile::tempdir().unwrap();
+        let observer = Observer::new(&folder.path().join("none"));
+        metrics.watch(observer, 100, (30_000, 32_767));
+        let text = metrics.render(Instant::now()).unwrap();
+        assert!(text.contains("portgate_dataplane_up 0\n"), "{text}");
+        assert!(text.contains("portgate_controlplane_commits_total 0\n"));
+    }
+
+    #[test]
+    fn names_cannot_break_out_of_their_labels() {
+        let mut gateway = FakeGateway::new();
+        gateway.install("shop/a\"} 1\nevil{x=\"", &["10.0.0.1:80"]);
+        let text = rendered(&gateway, 10);
+        assert!(!text.lines().any(|line| line.starts_with("evil")), "{text}");
+        assert!(
+            text.contains("service=\"a\\\"} 1\\nevil{x=\\\"\""),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,254 @@
+//! The services that are installed, as the region's journal tells it, and where they are counted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use engine::slots::ServiceSlots;
+use hugepages::codec::Assembler;
+use hugepages::object::{
+    Action, Backend, Frontend, FrontendKind, Key, Kind, Object, ObjectId, Protocol, Service,
+};
+use hugepages::{Message, Record, Region};
+
+/// Every service port, by name, port name and protocol.
+#[derive(Debug, Default)]
+pub struct Installed {
+    /// Generation of the last update.
+    pub generation: u64,
+    /// The service ports.
+    pub services: Vec<InstalledService>,
+}
+
+/// A service port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstalledService {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub name: String,
+    /// Name of the port; empty when it has none.
+    pub port_name: String,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// Slot of its counters; `None` if it shares them with others.
+    pub slot: Option<u32>,
+    /// Where clients reach it.
+    pub frontends: Vec<(FrontendKind, SocketAddr)>,
+    /// Its endpoints, by address.
+    pub endpoints: Vec<InstalledEndpoint>,
+}
+
+/// An endpoint of a service port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InstalledEndpoint {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whether new flows go there; else it only keeps those that it has.
+    pub takes_new: bool,
+}
+
+impl Installed {
+    /// What is installed in this region.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: the journal cannot be read.
+    pub fn read(region: &Region) -> Result<Self, String> {
+        let journal = region.journal().map_err(failed)?;
+        let records = journal.read_all().map_err(failed)?;
+        let slots = ServiceSlots::new(region.service_keys());
+        Self::replay(&records, |key| slots.known(key))
+    }
+
+    fn replay(records: &[Record], slot: impl Fn(Key) -> Option<u32>) -> Result<Self, String> {
+        let mut objects: BTreeMap<ObjectId, Object> = BTreeMap::new();
+        let mut last = 0;
+        let mut assembler = Assembler::new();
+        for record in records {
+            match assembler.push(record).map_err(failed)? {
+                Some(Message::Put(object)) => {
+                    objects.insert(object.id(), object);
+                }
+                Some(Message::Delete(id)) => {
+                    objects.remove(&id);
+                }
+                Some(Message::Commit { generation, .. }) => last = generation,
+                Some(Message::Begin { .. }) | None => {}
+            }
+        }
+        let mut frontends: HashMap<Key, Vec<&Frontend>> = HashMap::new();
+        for object in objects.values() {
+            if let Object::Frontend(frontend) = object
+                && frontend.protocol != Protocol::Any
+            {
+                frontends
+                    .entry(frontend.service)
+                    .or_default()
+                    .push(frontend);
+            }
+        }
+        let described = objects.values().filter_map(|object| match object {
+            Object::Service(service) => {
+                let frontends = frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
+                Some(describe(service, frontends, &objects, slot(service.key)))
+            }
+            _ => None,
+        });
+        let mut services: Vec<_> = described.collect();
+        services.sort_by(|one, other| sorted_by(one).cmp(&sorted_by(other)));
+        Ok(Self {
+            generation: last,
+            services,
+        })
+    }
+}
+
+fn sorted_by(service: &InstalledService) -> (&str, &str, &str, Protocol) {
+    let InstalledService {
+        namespace,
+        name,
+        port_name,
+        protocol,
+        ..
+    } = service;
+    (namespace, name, port_name, *protocol)
+}
+
+fn describe(
+    service: &Service,
+    frontends: &[&Frontend],
+    objects: &BTreeMap<ObjectId, Object>,
+    slot: Option<u32>,
+) -> InstalledService {
+    let members = |key: Key| -> &[Backend] {
+        let kind = Kind::BackendSet;
+        match objects.get(&ObjectId { kind, key }) {
+            Some(Object::BackendSet(set)) => &set.members,
+            _ => &[],
+        }
+    };
+    let sets: BTreeSet<Key> = frontends
+        .iter()
+        .flat_map(|frontend| &frontend.actions)
+        .filter_map(|action| match action {
+            Action::Translate { set, .. } => Some(*set),
+            Action::Reject(_) | Action::Drop(_) => None,
+        })
+        .collect();
+    let kept = members(service.serving).iter();
+    let mut takes_new: BTreeMap<Backend, bool> = kept.map(|backend| (*backend, false)).collect();
+    for set in sets {
+        takes_new.extend(members(set).iter().map(|backend| (*backend, true)));
+    }
+    let (namespace, name) = service.name.split_once('/').unwrap_or(("", &service.name));
+    let mut addresses: Vec<_> = frontends
+        .iter()
+        .map(|frontend| {
+            let address = SocketAddr::new(frontend.address, frontend.port);
+            (frontend.kind, address)
+        })
+        .collect();
+    addresses.sort_unstable_by_key(|(kind, address)| (*kind as u8, *address));
+    InstalledService {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        port_name: service.port_name.clone(),
+        protocol: service.protocol,
+        slot,
+        frontends: addresses,
+        endpoints: takes_new
+            .into_iter()
+            .map(|(backend, takes_new)| InstalledEndpoint {
+                address: SocketAddr::new(backend.address, backend.port),
+                takes_new,
+            })
+            .collect(),
+    }
+}
+
+fn failed(cause: impl Display) -> String {
+    format!("the region's journal cannot be read: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use hugepages::codec::encode;
+    use hugepages::object::{BackendSet, NO_KEY, OnEndpointGone, SourceClass, Why, service_key};
+
+    use super::*;
+
+    fn backend(last: u8) -> Backend {
+        Backend {
+            address: [10, 0, 0, last].into(),
+            port: 80,
+        }
+    }
+
+    #[test]
+    fn a_service_has_the_endpoints_of_its_frontends_and_those_that_only_keep_flows() {
+        let key = service_key("shop/web", "http", Protocol::Tcp);
+        let serving = BackendSet::new(vec![backend(1), backend(2), backend(3)]);
+        let chosen = BackendSet::new(vec![backend(2)]);
+        let mut actions = [Action::Drop(Why::NoEndpoint); 3];
+        actions[SourceClass::Outside as usize] = Action::Translate {
+            set: chosen.key,
+            masquerade: true,
+        };
+        let frontend = Frontend {
+            address: [203, 0, 113, 1].into(),
+            protocol: Protocol::Tcp,
+            port: 443,
+            service: key,
+            kind: FrontendKind::LoadBalancer,
+            affinity_timeout: 0,
+            ranges: NO_KEY,
+            actions,
+        };
+        let service = Service {
+            key,
+            name: "shop/web".to_owned(),
+            port_name: "http".to_owned(),
+            protocol: Protocol::Tcp,
+            serving: serving.key,
+            on_endpoint_gone: OnEndpointGone::Keep,
+        };
+        let objects = [
+            Object::BackendSet(serving),
+            Object::BackendSet(chosen),
+            Object::Service(service),
+            Object::Frontend(frontend),
+        ];
+        let mut records = Vec::new();
+        for object in objects {
+            encode(&Message::Put(object), &mut records);
+        }
+        let installed = Installed::replay(&records, |_| Some(7)).unwrap();
+        let [service] = installed.services.as_slice() else {
+            panic!("{installed:?}")
+        };
+        assert_eq!((&*service.namespace, &*service.name), ("shop", "web"));
+        assert_eq!(service.slot, Some(7));
+        let address = "203.0.113.1:443".parse().unwrap();
+        assert_eq!(service.frontends, [(FrontendKind::LoadBalancer, address)]);
+        let endpoints = service.endpoints.iter();
+        let shown: Vec<_> = endpoints
+            .map(|endpoint| (endpoint.address.to_string(), endpoint.takes_new))
+            .collect();
+        let expected = [("1", false), ("2", true), ("3", false)];
+        assert_eq!(
+            shown,
+            expected.map(|(last, new)| (format!("10.0.0.{last}:80"), new))
+        );
+    }
+
+    #[test]
+    fn a_broken_record_is_said_in_a_sentence() {
+        let mut records = Vec::new();
+        let set = Object::BackendSet(BackendSet::new(vec![backend(1)]));
+        encode(&Message::Put(set), &mut records);
+        records[0].version += 1;
+        let error = Installed::replay(&records, |_| None).unwrap_err();
+        assert!(error.contains("journal"), "{error}");
+    }
+}

@@ -1,0 +1,219 @@
+//! What the region of the running gateway shows: counters, links, flow tables, what is installed.
+//!
+//! An [`Observer`] maps the region read-only, beside the main loop, for metrics and the status page. A
+//! worker notices nothing of it but cache lines that it shares. The flow tables are counted ([`Survey`]) only
+//! when somebody asks, and seldom enough to use a tenth of one CPU at most, however large they are.
+
+mod installed;
+mod survey;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
+use engine::reason::Reason;
+use hugepages::{LinkInfo, Region, RingFill, State};
+
+pub use installed::{Installed, InstalledEndpoint, InstalledService};
+pub use survey::{FamilySurvey, STATES, SnatUse, Survey};
+
+/// A data plane that has not been heard of for this long does not run: it beats at least every few hundred
+/// microseconds, but installing a hundred thousand services keeps it busy for seconds.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// The flow tables are counted again after this time, or ten times what counting took, if that is longer.
+const SURVEY_REST: Duration = Duration::from_secs(2);
+
+/// Looks at one region; clones share what they have found.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    path: PathBuf,
+    kept: Arc<Mutex<Kept>>,
+}
+
+/// What is good for more than one look.
+#[derive(Debug, Default)]
+struct Kept {
+    region: Option<Arc<Region>>,
+    installed: Option<(State, Arc<Installed>)>,
+    survey: Option<(Instant, Arc<Survey>)>,
+}
+
+/// The gateway at one moment.
+#[derive(Debug)]
+pub struct View {
+    region: Arc<Region>,
+    /// One block for each worker, and the last one for the main core.
+    counters: Vec<Counters>,
+    /// What is installed.
+    pub installed: Arc<Installed>,
+    /// What the flow tables held a moment ago.
+    pub survey: Arc<Survey>,
+    /// How long ago that was.
+    pub survey_age: Duration,
+}
+
+impl Observer {
+    /// For the region at this path, whether or not it exists yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            kept: Arc::default(),
+        }
+    }
+
+    /// Looks at the gateway. It may take as long as counting all flows does: some 0.3 s for a million.
+    ///
+    /// # Errors
+    ///
+    /// A sentence: there is no region, or it cannot be used.
+    pub fn look(&self) -> Result<View, String> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let region = kept.region(&self.path)?;
+        let block = |at| Counters::new(region.worker_counters(at), region.service_counters(at));
+        let installed = kept.installed(&region)?;
+        let (taken, survey) = kept.survey(&region);
+        Ok(View {
+            counters: (0..region.geometry().workers).map(block).collect(),
+            installed,
+            survey,
+            survey_age: taken.elapsed(),
+            region,
+        })
+    }
+}
+
+impl Kept {
+    /// The region, mapped anew when a data plane has put another one in its place.
+    fn region(&mut self, path: &Path) -> Result<Arc<Region>, String> {
+        if let Some(region) = self.region.as_ref().filter(|region| region.is_current()) {
+            return Ok(region.clone());
+        }
+        *self = Self::default();
+        let region = Region::observe(path).map_err(|error| error.to_string())?;
+        let region = Arc::new(region);
+        self.region = Some(region.clone());
+        Ok(region)
+    }
+
+    /// What is installed; read again when it is another state.
+    fn installed(&mut self, region: &Region) -> Result<Arc<Installed>, String> {
+        let state = region.installed();
+        match (&self.installed, state) {
+            (Some((read, installed)), Some(state)) if *read == state => {
+                return Ok(installed.clone());
+            }
+            _ => {}
+        }
+        // The state was read first: should a newer one be read now, the next look reads it once more.
+        match Installed::read(region) {
+            Ok(installed) => {
+                let installed = Arc::new(installed);
+                self.installed = state.map(|state| (state, installed.clone()));
+                Ok(installed)
+            }
+            // It is being written this moment; what was installed before will do.
+            Err(error) => match &self.installed {
+                Some((_, installed)) => Ok(installed.clone()),
+                None => Err(error),
+            },
+        }
+    }
+
+    fn survey(&mut self, region: &Region) -> (Instant, Arc<Survey>) {
+        if let Some((taken, survey)) = &self.survey {
+            let rest = SURVEY_REST.max(survey.took * 10);
+            if taken.elapsed() < rest {
+                return (*taken, survey.clone());
+            }
+        }
+        let survey = Arc::new(Survey::of(region));
+        let taken = Instant::now();
+        self.survey = Some((taken, survey.clone()));
+        (taken, survey)
+    }
+}
+
+impl View {
+    /// How long nothing has been heard of the data plane.
+    #[must_use]
+    pub fn silence(&self) -> Duration {
+        let now = hugepages::region::monotonic_nanos();
+        Duration::from_nanos(now.saturating_sub(self.region.data_plane().heartbeat))
+    }
+
+    /// Whether a data plane runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.silence() < SILENCE
+    }
+
+    /// Whether what the data plane has installed is what the control plane wants; `None` for the moment
+    /// when either is writing.
+    #[must_use]
+    pub fn is_as_wanted(&self) -> Option<bool> {
+        let (installed, wanted) = (self.region.installed()?, self.region.wanted()?);
+        Some(installed.digest == wanted.digest)
+    }
+
+    /// The command ring and the reply ring; `None` when their positions are impossible.
+    #[must_use]
+    pub fn rings(&self) -> Option<[RingFill; 2]> {
+        self.region.ring_fill().ok()
+    }
+
+    /// The links that have a description, by their number.
+    #[must_use]
+    pub fn links(&self) -> Vec<(usize, LinkInfo)> {
+        let read = |at: u16| Some((usize::from(at), LinkInfo::read(&self.region.link(at))?));
+        (0..self.region.geometry().links).filter_map(read).collect()
+    }
+
+    /// The counters of each worker, by number, and of the main core, as `main`.
+    pub fn blocks(&self) -> impl Iterator<Item = (String, &Counters)> {
+        let main = self.counters.len().saturating_sub(1);
+        self.counters.iter().enumerate().map(move |(at, block)| {
+            let name = if at == main {
+                "main".to_owned()
+            } else {
+                at.to_string()
+            };
+            (name, block)
+        })
+    }
+
+    /// A total over all workers.
+    #[must_use]
+    pub fn total(&self, total: Total) -> u64 {
+        self.sum(|block| block.total(total))
+    }
+
+    /// Frames dropped for a reason, over all workers.
+    #[must_use]
+    pub fn drops(&self, reason: Reason) -> u64 {
+        self.sum(|block| block.drops(reason))
+    }
+
+    /// A link's counter over all workers.
+    #[must_use]
+    pub fn link(&self, link: usize, counter: LinkCounter) -> u64 {
+        self.sum(|block| block.link(link, counter))
+    }
+
+    /// A service's counter over all workers.
+    #[must_use]
+    pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
+        self.sum(|block| block.service(slot, counter))
+    }
+
+    fn sum(&self, count: impl Fn(&Counters) -> u64) -> u64 {
+        self.counters.iter().map(count).fold(0, u64::wrapping_add)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
+mod tests;
