@@ -136,7 +136,7 @@ fn region_rules() {
     );
     refused(
         "[region]\nhuge_pages = \"yes\"",
-        "`region.huge_pages` is \"yes\"; it must be \"auto\" or \"require\" or \"off\"",
+        "`region.huge_pages` is \"yes\"; it must be \"auto\", \"require\" or \"off\"",
     );
     refused(
         "[region]\npacket_memory_mb = 0",
@@ -157,7 +157,7 @@ fn region_rules() {
 fn data_plane_rules() {
     refused(
         "[dataplane]\nseccomp = \"yes\"",
-        "`dataplane.seccomp` is \"yes\"; it must be \"on\" or \"log\" or \"off\"",
+        "`dataplane.seccomp` is \"yes\"; it must be \"on\", \"log\" or \"off\"",
     );
     assert_eq!(load_str("").unwrap().dataplane.seccomp, Seccomp::On);
 }
@@ -200,7 +200,7 @@ fn gateway_rules() {
     );
     refused(
         "[gateway]\nbackend_choice = \"rr\"",
-        "`gateway.backend_choice` is \"rr\"; it must be \"maglev\" or \"random\" or \"least_connections\"",
+        "`gateway.backend_choice` is \"rr\"; it must be \"maglev\", \"random\" or \"least_connections\"",
     );
 }
 

@@ -83,7 +83,10 @@ pub(super) fn choice<T: Copy>(
         .map(|(_, meaning)| *meaning)
         .ok_or_else(|| {
             let list: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-            wrong(key, text, &format!("be {}", list.join(" or ")))
+            let (last, others) = list
+                .split_last()
+                .map_or(("", &[][..]), |(last, others)| (last, others));
+            wrong(key, text, &format!("be {} or {last}", others.join(", ")))
         })
 }
 
