@@ -31,6 +31,7 @@ valgrind        | command -v valgrind                  | counting instructions
 # What the demo does without: chromium alone is 120 MB to fetch.
 for_tests='
 chromium        | command -v chromium                  | the browser in which the status page is tried
+bind9-dnsutils  | command -v dig                       | the DNS client
 '
 [ "${1:-}" != tests ] || needs+=$for_tests
 

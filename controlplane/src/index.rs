@@ -166,6 +166,11 @@ impl Index {
         !self.dirty.is_empty()
     }
 
+    /// Names of the Services that have changed since [`Self::take_dirty`], themselves or through their slices.
+    pub fn dirty_services(&self) -> impl Iterator<Item = &ObjectName> {
+        self.dirty.services.iter()
+    }
+
     /// What has changed since this was last called.
     pub fn take_dirty(&mut self) -> Dirty {
         std::mem::take(&mut self.dirty)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use settings::Gateway;
 
+use crate::dns::Names;
 use crate::health::Health;
 use crate::index::Index;
 use crate::metrics::Metrics;
@@ -40,6 +41,8 @@ pub struct Keeper<C: Connector> {
     detached: Option<String>,
     health: Health,
     metrics: Metrics,
+    /// What the DNS responder knows, if there is one.
+    names: Option<Names>,
 }
 
 /// The first state is installed: what the process says on its standard output.
@@ -69,7 +72,15 @@ impl<C: Connector> Keeper<C> {
             detached: None,
             health,
             metrics,
+            names: None,
         }
+    }
+
+    /// Keeps these names, too.
+    #[must_use]
+    pub fn with_names(mut self, names: Option<Names>) -> Self {
+        self.names = names;
+        self
     }
 
     /// Takes in what a source says.
@@ -130,6 +141,9 @@ impl<C: Connector> Keeper<C> {
         }
         let initial = self.last_refresh.is_none();
         self.last_refresh = Some(now);
+        if let Some(names) = &self.names {
+            names.refresh(&self.index);
+        }
         let warnings = self.desired.refresh(&mut self.index);
         self.warn(warnings);
         let triggers = self.index.take_triggers();

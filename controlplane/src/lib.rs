@@ -8,6 +8,7 @@
 //! status                   the page for a browser
 //! source  publish  health  the cluster, the region, HTTP
 //! recorder                 Events
+//! dns                      names of Services, for clients outside
 //! diff  metrics            changes → messages; counters
 //! policy  observe          model → objects of the region (pure); what the region shows
 //! index  convert           the cluster's objects by name; Kubernetes JSON → model (lenient)
@@ -16,6 +17,7 @@
 
 pub mod convert;
 pub mod diff;
+pub mod dns;
 pub mod health;
 pub mod index;
 pub mod keeper;

@@ -71,6 +71,7 @@ pub struct Metrics {
     proxy_health: [Family<Labels, Counter>; 2],
     source_age: Family<Labels, FloatGauge>,
     events: Family<Labels, Counter>,
+    dns: Family<Labels, Counter>,
     contacts: Arc<Mutex<[Option<Instant>; ObjectKind::ALL.len()]>>,
 }
 
@@ -116,6 +117,7 @@ impl Metrics {
             proxy_health: Default::default(),
             source_age: Family::default(),
             events: Family::default(),
+            dns: Family::default(),
             contacts: Arc::default(),
         };
         {
@@ -222,6 +224,8 @@ impl Metrics {
             "What was to be told in Kubernetes Events, by what became of it",
             self.events.clone(),
         );
+        let help = "Answers of the DNS responder, by code";
+        registry.register("dns_answers", help, self.dns.clone());
         let help = "From an update's first record to its confirmation";
         registry.register("commit_seconds", help, self.commit_seconds.clone());
     }
@@ -367,6 +371,11 @@ impl Metrics {
     pub fn count_event(&self, result: &'static str) {
         let labels = [("result", result.into())];
         self.events.get_or_create(&labels).inc();
+    }
+
+    /// Counts an answer of the DNS responder.
+    pub fn count_dns(&self, code: &'static str) {
+        self.dns.get_or_create(&[("code", code.into())]).inc();
     }
 
     /// The text of all metrics. It may take as long as [`Observer::look`].

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel};
 
+use crate::dns::{self, Names};
 use crate::health::{Health, node_ports, serve};
 use crate::keeper::{Keeper, Synced};
 use crate::metrics::Metrics;
@@ -60,13 +61,29 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     start_source(&settings, client, sender)?;
     tokio::spawn(remind());
     let connector = RegionConnector::new(&settings.region.path);
-    let keeper = Keeper::new(settings.gateway, connector, health, metrics);
+    let names = answer_names(&settings, &metrics).await?;
+    let keeper = Keeper::new(settings.gateway, connector, health, metrics).with_names(names);
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: the end"),
         _ = interrupt.recv() => tracing::info!("SIGINT: the end"),
         result = keep(keeper, events, announce) => return result,
     }
     Ok(())
+}
+
+/// Starts the DNS responder if it has an address.
+async fn answer_names(settings: &Settings, metrics: &Metrics) -> Result<Option<Names>, Failure> {
+    let dns = &settings.dns;
+    if dns.listen.is_empty() {
+        return Ok(None);
+    }
+    let names = Names::new(dns.prefer);
+    let own = &settings.gateway.addresses;
+    dns::spawn(dns, own, names.clone(), metrics.clone())
+        .await
+        .map_err(|error| Failure::Runtime(error.to_string()))?;
+    tracing::info!(addresses = ?dns.listen, domain = dns.cluster_domain, "answering DNS");
+    Ok(Some(names))
 }
 
 /// The main loop: everything that has arrived is taken in before anything is sent, so that a burst
@@ -155,7 +172,8 @@ fn start_source(
         (Source::Kubernetes { .. }, Some(client)) => {
             tracing::info!("following the API server");
             let proxy_name = settings.gateway.service_proxy_name.as_deref();
-            kubernetes::spawn(client, proxy_name, events);
+            let for_dns = !settings.dns.listen.is_empty();
+            kubernetes::spawn(client, proxy_name, for_dns, events);
             Ok(())
         }
         (Source::Kubernetes { .. }, None) => Err(Failure::Runtime(

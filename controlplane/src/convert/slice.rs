@@ -122,6 +122,13 @@ fn endpoint(
     let hints = get(entry, "hints").unwrap_or(&null);
     Endpoint {
         address,
+        hostname: string(
+            entry,
+            "hostname",
+            format_args!("endpoints[{index}].hostname"),
+            report,
+        )
+        .map(Into::into),
         node: string(
             entry,
             "nodeName",

@@ -41,6 +41,8 @@ pub struct SlicePort {
 pub struct Endpoint {
     /// The first of `addresses`; the others stand for the same pod.
     pub address: IpAddr,
+    /// `hostname`.
+    pub hostname: Option<String>,
     /// `nodeName`.
     pub node: Option<String>,
     /// `conditions.ready`, true when absent.

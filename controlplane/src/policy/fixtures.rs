@@ -79,6 +79,7 @@ pub(crate) fn slice(name: &str, addresses: impl IntoIterator<Item = IpAddr>) -> 
 pub(crate) fn endpoint(address: IpAddr) -> Endpoint {
     Endpoint {
         address,
+        hostname: None,
         node: None,
         ready: true,
         serving: true,

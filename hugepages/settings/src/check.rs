@@ -8,8 +8,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::{
-    BackendChoice, DataPlane, Gateway, HugePages, Limits, Link, Log, LogFormat, LogLevel, Metrics,
-    Mode, Region, Seccomp, Settings, Source, Status, StatusPage, Workers, raw,
+    BackendChoice, DataPlane, Dns, DnsPrefer, Gateway, HugePages, Limits, Link, Log, LogFormat,
+    LogLevel, Metrics, Mode, Region, Seccomp, Settings, Source, Status, StatusPage, Workers, raw,
 };
 use value::{choice, cidrs, number, own_addresses, unicast_addresses, wrong};
 
@@ -34,6 +34,7 @@ pub fn validate(typed: raw::Settings) -> Result<Settings, Error> {
         metrics: metrics(&typed.metrics)?,
         status: status(&typed.status)?,
         log: log(&typed.log)?,
+        dns: dns(&typed.dns)?,
         links,
         routes,
     })
@@ -333,6 +334,44 @@ fn status(typed: &raw::Status) -> Result<Status, Error> {
     ];
     let page = choice("status.page", typed.page.as_deref(), &values)?;
     Ok(Status { page })
+}
+
+fn dns(typed: &raw::Dns) -> Result<Dns, Error> {
+    let mut listen: Vec<std::net::SocketAddr> = Vec::new();
+    for (at, text) in typed.listen.iter().flat_map(|list| &list.0).enumerate() {
+        let key = format!("dns.listen[{at}]");
+        let rule = "be ADDRESS:PORT such as 192.0.2.10:53 or [2001:db8::10]:53, each once";
+        match text.parse() {
+            Ok(address) if !listen.contains(&address) => listen.push(address),
+            _ => return Err(wrong(&key, text.as_str(), rule)),
+        }
+    }
+    let prefer = [
+        ("cluster_ip", DnsPrefer::ClusterIp),
+        ("load_balancer", DnsPrefer::LoadBalancer),
+    ];
+    Ok(Dns {
+        listen,
+        cluster_domain: domain(typed.cluster_domain.as_deref().unwrap_or("cluster.local"))?,
+        ttl: number("dns.ttl", typed.ttl, 5, 0..=3_600)?,
+        prefer: choice("dns.prefer", typed.prefer.as_deref(), &prefer)?,
+    })
+}
+
+/// A domain in lower case, without the dot at its end. Labels are those of host names (RFC 1123 section 2.1); names of
+/// Services have to find room below it (RFC 1035 section 2.3.4).
+fn domain(text: &str) -> Result<String, Error> {
+    let bare = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+        let dashed = label.starts_with('-') || label.ends_with('-');
+        (1..=63).contains(&label.len()) && label.bytes().all(allowed) && !dashed
+    };
+    if bare.len() <= 120 && bare.split('.').all(is_label) {
+        return Ok(bare);
+    }
+    let rule = "be a domain such as cluster.local, at most 120 letters, digits, '-' and '.'";
+    Err(wrong("dns.cluster_domain", text, rule))
 }
 
 fn log(typed: &raw::Log) -> Result<Log, Error> {

@@ -413,6 +413,30 @@ fn source_and_metrics_rules() {
         "`metrics.max_series` is -1; it must be 0 to 1000000",
     );
     refused(
+        "[dns]\nlisten = [\"127.0.0.1:53\", \"53\"]",
+        "`dns.listen[1]` is \"53\"; it must be ADDRESS:PORT such as 192.0.2.10:53 or [2001:db8::10]:53, each once",
+    );
+    for domain in ["", "a..b", "-a.b", "a_b"] {
+        refused(
+            &format!("[dns]\ncluster_domain = \"{domain}\""),
+            &format!(
+                "`dns.cluster_domain` is \"{domain}\"; it must be a domain such as cluster.local, at most 120 \
+                 letters, digits, '-' and '.'"
+            ),
+        );
+    }
+    refused(
+        "[dns]\nttl = 3601",
+        "`dns.ttl` is 3601; it must be 0 to 3600",
+    );
+    assert_eq!(
+        load_str("[dns]\ncluster_domain = \"Kube.Example.\"")
+            .unwrap()
+            .dns
+            .cluster_domain,
+        "kube.example"
+    );
+    refused(
         "[log]\nformat = \"xml\"",
         "`log.format` is \"xml\"; it must be \"text\" or \"json\"",
     );

@@ -51,6 +51,8 @@ pub struct Settings {
     pub status: Status,
     /// `[log]`: what both processes write on standard error.
     pub log: Log,
+    /// `[dns]`: the control plane's DNS responder.
+    pub dns: Dns,
 }
 
 /// `[region]`.
@@ -314,4 +316,26 @@ impl LogLevel {
             Self::Trace => "trace",
         }
     }
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dns {
+    /// Addresses and ports at which names of Services are answered, over UDP and TCP. Default: none, no responder.
+    pub listen: Vec<std::net::SocketAddr>,
+    /// Domain below which they are, in lower case. Default `cluster.local`.
+    pub cluster_domain: String,
+    /// Seconds that an answer may be kept, 0 to 3600. Default 5.
+    pub ttl: u32,
+    /// Addresses of a Service that has ClusterIPs and load-balancer addresses.
+    pub prefer: DnsPrefer,
+}
+
+/// `dns.prefer`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsPrefer {
+    /// ClusterIPs, as inside the cluster. The default.
+    ClusterIp,
+    /// Load-balancer addresses, where there are any.
+    LoadBalancer,
 }

@@ -36,6 +36,8 @@ pub struct Settings {
     pub status: Status,
     /// `[log]`.
     pub log: Log,
+    /// `[dns]`.
+    pub dns: Dns,
 }
 
 /// `[region]`.
@@ -166,6 +168,17 @@ pub struct Status {
 pub struct Log {
     pub format: Option<String>,
     pub level: Option<String>,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct Dns {
+    pub listen: Option<List<String>>,
+    pub cluster_domain: Option<String>,
+    pub ttl: Option<Int>,
+    pub prefer: Option<String>,
 }
 
 /// A whole number, or text that is one. Fractions and booleans are not rounded into numbers.

@@ -37,19 +37,18 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, Unusable> {
     Client::try_from(config(kubeconfig).await?).map_err(|error| Unusable(error.to_string()))
 }
 
-/// Starts watching on the current tokio runtime.
-pub fn spawn(client: Client, proxy_name: Option<&str>, events: Events) {
-    start(client, proxy_name, events, Timing::default());
+/// Starts watching on the current tokio runtime. `for_dns`: Services and slices that are not ours to proxy
+/// are wanted, too, because they have names.
+pub fn spawn(client: Client, proxy_name: Option<&str>, for_dns: bool, events: Events) {
+    let ours = (!for_dns).then(|| selector(proxy_name));
+    start(client, ours, events, Timing::default());
 }
 
-fn start(client: Client, proxy_name: Option<&str>, events: Events, timing: Timing) {
+fn start(client: Client, ours: Option<String>, events: Events, timing: Timing) {
     for kind in ObjectKind::ALL {
         let (path, selector) = match kind {
-            ObjectKind::Service => ("/api/v1/services", Some(selector(proxy_name))),
-            ObjectKind::Slice => (
-                "/apis/discovery.k8s.io/v1/endpointslices",
-                Some(selector(proxy_name)),
-            ),
+            ObjectKind::Service => ("/api/v1/services", ours.clone()),
+            ObjectKind::Slice => ("/apis/discovery.k8s.io/v1/endpointslices", ours.clone()),
             ObjectKind::Node => ("/api/v1/nodes", None),
             ObjectKind::ServiceCidr => ("/apis/networking.k8s.io/v1/servicecidrs", None),
         };

@@ -131,7 +131,7 @@ async fn source_with(
     let config = kube::Config::new(format!("http://{address}").parse().unwrap());
     let client = kube::Client::try_from(config).unwrap();
     let (sender, events) = tokio::sync::mpsc::channel(64);
-    start(client, None, sender, TIMING);
+    start(client, Some(selector(None)), sender, TIMING);
     (script, events)
 }
 
