@@ -85,10 +85,14 @@ fn metrics_tell_what_the_command_tells() {
             "portgate_flow_table_capacity{family=\"ipv4\"}".to_owned(),
             65_536.0,
         ),
-        ("portgate_link_up{link=\"outside\"}".to_owned(), 1.0),
     ] {
         assert_eq!(value(&shown, &name), expected, "{name}");
     }
+    // The kernel tells of a new device a moment late.
+    wait::until("the link is said to be up", PATIENCE, || {
+        let up = "portgate_link_up{link=\"outside\"}";
+        (value(&scrape(&net.gateway), up) == 1.0).then_some(())
+    });
     let commits = value(&shown, "portgate_controlplane_commit_seconds_count");
     assert!(commits >= 1.0);
 

@@ -7,17 +7,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use ci::browser::Browser;
 use ci::gateway::Gateway;
 use ci::topology::{CLIENT_V4, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
-use ci::{browser, curl, frames, wait};
+use ci::{curl, frames, wait};
 use serde_json::json;
 
 const PAGE: &str = "http://127.0.0.1:9102/";
 
-/// A name that is markup, and would be a script if a page took it for such.
-const HOSTILE: &str = "<img src=x onerror=\"document.title='taken over'\">";
+/// Names that are markup, the second a script as well if a page took it for such.
+const HOSTILE: [&str; 2] = ["<marquee>", "<img/src=x/onerror=document.title='taken'>"];
 
-/// Size of the picture in pixels.
+/// Time in which the page asks at least three times.
+const WORKING: Duration = Duration::from_secs(7);
+
+/// Size of the window, and of the picture, in pixels.
 const SIZE: (u32, u32) = (1280, 1240);
 
 /// Does `work` while a client fetches pages and strays are dropped.
@@ -35,18 +39,26 @@ fn under_traffic<T>(net: &Topology, work: impl FnOnce() -> T) -> T {
                 thread::sleep(Duration::from_millis(20));
             }
         });
-        let done = work();
-        over.store(true, Ordering::Relaxed);
-        done
+        let _over = Over(&over);
+        work()
     })
+}
+
+/// Ends the traffic, also when what is done under it fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn apply_hostile(net: &Topology) {
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": HOSTILE, "namespace": "default"},
+        "metadata": {"name": HOSTILE[0], "namespace": "default"},
         "spec": {"clusterIP": "100.68.9.9", "clusterIPs": ["100.68.9.9"],
-                 "ports": [{"name": "</script>", "port": 80, "protocol": "TCP"}]},
+                 "ports": [{"name": HOSTILE[1], "port": 80, "protocol": "TCP"}]},
     });
     net.manifests.write("hostile.json", &service.to_string());
 }
@@ -66,7 +78,19 @@ fn a_browser_shows_services_rates_drops_and_latency_and_takes_no_name_for_markup
         installed,
     );
 
-    let shown = under_traffic(&net, || browser::document(&net.gateway, PAGE));
+    let (shown, title, found) = under_traffic(&net, || {
+        let mut browser = Browser::open(&net.gateway, PAGE, SIZE);
+        thread::sleep(WORKING);
+        let shown = browser.document();
+        let title = browser.evaluate("document.title");
+        // A person looks for one service.
+        browser.evaluate(
+            "document.getElementById('filter').value = 'mynginx'; \
+             document.getElementById('filter').dispatchEvent(new Event('input'))",
+        );
+        thread::sleep(Duration::from_secs(1));
+        (shown, title, browser.document())
+    });
     let [pod, _] = net.pod_addresses(0);
     for part in [
         "generation",
@@ -81,12 +105,16 @@ fn a_browser_shows_services_rates_drops_and_latency_and_takes_no_name_for_markup
     ] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
-    assert!(shown.contains("<title>Portgate</title>"), "{shown}");
-    assert!(
-        !shown.contains("<img"),
-        "markup was made of a name: {shown}"
-    );
-    assert!(shown.contains("&lt;img src=x onerror"), "{shown}");
+    assert_eq!(title, "Portgate", "{shown}");
+    for markup in ["<img", "<marquee"] {
+        assert!(
+            !shown.contains(markup),
+            "markup was made of a name: {shown}"
+        );
+    }
+    for text in ["&lt;marquee&gt;", "&lt;img/src=x/onerror"] {
+        assert!(shown.contains(text), "{text} is not in {shown}");
+    }
     // A rate takes two answers: the page asked again by itself.
     let row = shown
         .split("<tr>")
@@ -102,6 +130,10 @@ fn a_browser_shows_services_rates_drops_and_latency_and_takes_no_name_for_markup
         points.is_some_and(|points| points.contains(' ')),
         "{points:?}"
     );
+    assert!(
+        found.contains("3 of 4 service ports match") && !found.contains("onerror"),
+        "{found}"
+    );
 }
 
 /// With `KEEP_PICTURE=1` it is kept in the docs, for people to look at.
@@ -116,8 +148,12 @@ fn a_picture_of_the_page_can_be_taken() {
         Some(_) => docs,
         None => net.directory().join("status.png"),
     };
-    under_traffic(&net, || browser::picture(&net.gateway, PAGE, SIZE, &path));
-    let picture = fs::read(&path).expect("a picture");
+    let picture = under_traffic(&net, || {
+        let mut browser = Browser::open(&net.gateway, PAGE, SIZE);
+        thread::sleep(3 * WORKING);
+        browser.picture()
+    });
+    fs::write(&path, &picture).expect("written");
     assert!(picture.starts_with(b"\x89PNG\r\n\x1a\n"));
     let side = |at: usize| u32::from_be_bytes(picture[at..at + 4].try_into().expect("four bytes"));
     assert_eq!((side(16), side(20)), SIZE);
