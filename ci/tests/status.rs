@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -61,6 +62,30 @@ fn apply_hostile(net: &Topology) {
                  "ports": [{"name": HOSTILE[1], "port": 80, "protocol": "TCP"}]},
     });
     net.manifests.write("hostile.json", &service.to_string());
+}
+
+/// Replaces the endpoints of the Service `changing`, and says when, as the endpoint slice controller does.
+fn change_endpoints(net: &Topology, turn: u8) {
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": "changing", "namespace": "default"},
+        "spec": {"clusterIP": "100.68.9.8", "clusterIPs": ["100.68.9.8"], "ports": [{"port": 80}]},
+    });
+    net.manifests.write("changing.json", &service.to_string());
+    let now = Command::new("date").args(["-u", "+%FT%T.%6NZ"]).output();
+    let now = String::from_utf8(now.expect("date runs").stdout).expect("a time");
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": "changing-x", "namespace": "default",
+            "labels": {"kubernetes.io/service-name": "changing"},
+            "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": now.trim()},
+        },
+        "endpoints": [{"addresses": [format!("100.96.2.{}", 100 + turn)]}],
+        "ports": [{"port": 8080}],
+    });
+    net.manifests
+        .write("changing-slice.json", &slice.to_string());
 }
 
 #[test]
@@ -150,7 +175,11 @@ fn a_picture_of_the_page_can_be_taken() {
     };
     let picture = under_traffic(&net, || {
         let mut browser = Browser::open(&net.gateway, PAGE, SIZE);
-        thread::sleep(3 * WORKING);
+        // Changes of endpoints, so that there are latencies to draw.
+        for turn in 0..30 {
+            change_endpoints(&net, turn);
+            thread::sleep(WORKING / 10);
+        }
         browser.picture()
     });
     fs::write(&path, &picture).expect("written");

@@ -205,7 +205,8 @@ function showCurve(latency) {
       drawn('text', {x: 0, y: up(value) + 4}, name));
   }
   for (const percentile of [0, 90, 99, 99.9, 99.99]) {
-    parts.push(drawn('text', {x: across(percentile) - 8, y: 195}, percentile + ' %'));
+    const anchor = percentile === 99.99 ? 'end' : 'middle';
+    parts.push(drawn('text', {x: across(percentile), y: 195, 'text-anchor': anchor}, percentile + ' %'));
   }
   const legend = [];
   latency.forEach((one, at) => {

@@ -152,9 +152,7 @@ mod tests {
     #[test]
     fn one_place_that_storms_holds_back_no_other() {
         let limiter = Limiter::default();
-        let subscriber = tracing_subscriber::registry()
-            .with(limiter)
-            .with(Counted::default());
+        let subscriber = tracing_subscriber::registry().with(limiter).with(Counted);
         let before = held_back();
         let (storms, others) = tracing::subscriber::with_default(subscriber, || {
             for number in 0..1_000 {
@@ -173,7 +171,6 @@ mod tests {
     }
 
     /// Counts events with fields of their own, and those without.
-    #[derive(Default)]
     struct Counted;
 
     impl Counted {
