@@ -2,10 +2,12 @@
 //!
 //! [`process`](mod@process) is the life of the process from settings to the last frame; it calls `wiring`
 //! (settings to DPDK and engine), starts a `worker` on each core, and then, on the main core, goes on with
-//! [`update`] (commands in, snapshots out) and `watch` (links and their troubles). [`tables`] and [`update`] need
+//! [`update`] (commands in, snapshots out) `watch` (links and their troubles)
+//! and `trace` (frames that an operator wants to see). [`tables`] and [`update`] need
 //! neither DPDK nor a thread: tests run them in memory.
 #![forbid(unsafe_code)]
 
+mod beside;
 mod confine;
 mod error;
 mod handover;
@@ -13,6 +15,7 @@ mod process;
 mod quiet;
 pub mod tables;
 mod takeover;
+mod trace;
 pub mod update;
 mod watch;
 mod wiring;

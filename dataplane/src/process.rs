@@ -19,10 +19,11 @@ use crate::confine::confine;
 use crate::handover::{self, Side};
 use crate::tables;
 use crate::takeover::{Listener, Predecessor, Successor};
+use crate::trace::Desk;
 use crate::update::{MAIN_PAUSE, Updater};
 use crate::watch::{Watch, WatchedLink};
 use crate::wiring::{self, OpenLink};
-use crate::worker::{Ended, Worker};
+use crate::worker::{Ended, TIMED, Worker};
 
 /// How long a device may still be busy after the process that had it open has ended: the kernel lets an AF_XDP
 /// socket's queue go a moment later.
@@ -112,6 +113,14 @@ enum End {
         /// When this process polled last, in nanoseconds of CLOCK_MONOTONIC.
         polled: u64,
     },
+}
+
+/// What workers are made from.
+struct Parts<'a> {
+    shared: &'a Arc<Shared>,
+    updater: &'a Updater,
+    desk: &'a Desk,
+    counters: &'a dyn Fn(u16) -> Counters,
 }
 
 impl Gateway {
@@ -249,11 +258,18 @@ impl Gateway {
         let all_counters = (0..=workers).map(counters).collect();
         let mut watch = Watch::new(region.clone(), watched.collect(), all_counters);
         let mut listener = listen(&settings.region.path);
+        let mut desk = Desk::new(&settings.region.path);
 
         let ports: Vec<_> = links.iter().map(|open| open.port.clone()).collect();
         let sides = handover::deal(links, usize::from(workers));
         let (halt, started) = (Arc::new(AtomicBool::new(false)), Arc::default());
-        let running = self.start_workers(&shared, &updater, sides, (&halt, &started), &counters)?;
+        let parts = Parts {
+            shared: &shared,
+            updater: &updater,
+            desk: &desk,
+            counters: &counters,
+        };
+        let running = self.start_workers(&parts, sides, (&halt, &started))?;
         region.beat();
         // Relaxed: the number stands alone.
         while started.load(Ordering::Relaxed) == 0 && !running.iter().any(dpdk::Worker::is_finished)
@@ -268,6 +284,7 @@ impl Gateway {
         while !self.stop.load(Ordering::Relaxed) {
             let busy = updater.poll();
             watch.poll();
+            desk.poll();
             region.beat();
             successor = listener.as_mut().and_then(Listener::poll);
             if successor.is_some() || running.iter().any(dpdk::Worker::is_finished) {
@@ -282,6 +299,7 @@ impl Gateway {
             .into_iter()
             .map(dpdk::Worker::join)
             .collect::<Result<Vec<_>, _>>()?;
+        desk.close();
         let Some(successor) = successor else {
             return Ok(End::Signal);
         };
@@ -307,23 +325,23 @@ impl Gateway {
 
     fn start_workers(
         &self,
-        shared: &Arc<Shared>,
-        updater: &Updater,
+        parts: &Parts<'_>,
         sides: Vec<Vec<Side>>,
         (halt, started): (&Arc<AtomicBool>, &Arc<AtomicU64>),
-        counters: &dyn Fn(u16) -> Counters,
     ) -> Result<Vec<dpdk::Worker<Ended>>, Error> {
         let mut running = Vec::new();
         for (number, sides) in sides.into_iter().enumerate() {
             let seed = hugepages::region::monotonic_nanos() ^ ((number as u64 + 1) << 48);
             let worker = Worker {
                 pipeline: Pipeline::new(
-                    shared.clone(),
-                    updater.publisher().subscribe(),
-                    counters(number as u16),
+                    parts.shared.clone(),
+                    parts.updater.publisher().subscribe(),
+                    (parts.counters)(number as u16),
                     number,
                     seed,
                 ),
+                tap: parts.desk.tap(parts.shared, number as u16),
+                until_timed: TIMED,
                 pool: self.pool.local(),
                 sides,
                 idle_sleep: Duration::from_micros(self.settings.workers.idle_sleep_us.into()),

@@ -15,9 +15,7 @@
 //! region back and goes on. One that leaves does not: what it has open, nobody else could have, and DPDK's drivers let
 //! some of that go only with the process.
 
-use std::fs::{self, Permissions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -26,6 +24,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{PidfdFlags, pidfd_open};
+
+use crate::beside;
 
 /// How long either side waits for the other's next word.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -59,16 +59,8 @@ impl Listener {
     /// Listens beside the region, which this process holds the lock of; a socket that an earlier data plane
     /// left there is removed. Only this process's user can connect.
     pub(crate) fn new(region: &Path) -> io::Result<Self> {
-        let path = socket_path(region);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let socket = UnixListener::bind(&path)?;
-        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-        socket.set_nonblocking(true)?;
         Ok(Self {
-            socket,
+            socket: beside::listen(&socket_path(region))?,
             looked: Instant::now(),
             silent: None,
         })
@@ -299,7 +291,7 @@ mod tests {
             Predecessor::find(&region).unwrap().is_none(),
             "its socket is left"
         );
-        fs::remove_file(socket_path(&region)).unwrap();
+        std::fs::remove_file(socket_path(&region)).unwrap();
         assert!(Predecessor::find(&region).unwrap().is_none());
         // A successor's socket takes the place of one that was left.
         drop(Listener::new(&region).unwrap());

@@ -7,9 +7,10 @@ use std::time::Duration;
 use dpdk::{LocalPool, Mbuf};
 use engine::{Now, Pipeline};
 use hugepages::region::monotonic_nanos;
-use packet::{Burst, Link};
+use packet::{Buffer, Burst, Link};
 
 use crate::handover::{Side, bytes_of};
+use crate::trace::{Tap, WorkerTracer};
 
 /// Turns after which rare things are looked at: the clock, the stop flag, upkeep under load.
 const RARELY: u32 = 256;
@@ -23,6 +24,9 @@ const IDLE_BUCKETS: usize = 8;
 /// Buckets of upkeep in a rare turn under load: a pass over a million flows takes a second or so.
 const LOADED_BUCKETS: usize = 64;
 
+/// Of how many bursts one is timed: reading the clock twice costs as much as a few frames.
+pub(crate) const TIMED: u32 = 64;
+
 /// Times that a full device is offered the rest of an output again.
 const TX_TRIES: u32 = 8;
 
@@ -31,6 +35,9 @@ pub(crate) struct Worker {
     pub(crate) pipeline: Pipeline<Mbuf>,
     pub(crate) pool: LocalPool,
     pub(crate) sides: Vec<Side>,
+    pub(crate) tap: Tap,
+    /// Bursts until one is timed.
+    pub(crate) until_timed: u32,
     /// Sleep of an idle turn; zero = never.
     pub(crate) idle_sleep: Duration,
     pub(crate) stop: Arc<AtomicBool>,
@@ -71,8 +78,10 @@ impl Worker {
                 if turn.is_multiple_of(RARELY) {
                     now = clock();
                 }
-                self.pipeline.upkeep(now, buckets, &mut self.pool);
-                self.send();
+                if !(self.tap.is_on() && self.upkeep_traced(now, buckets)) {
+                    self.pipeline.upkeep(now, buckets, &mut self.pool, &mut ());
+                    self.send();
+                }
             }
             if idle > IDLE_TURNS && !self.idle_sleep.is_zero() {
                 std::thread::sleep(self.idle_sleep);
@@ -103,16 +112,94 @@ impl Worker {
             }
             if !burst.is_empty() {
                 received += burst.len();
-                self.pipeline
-                    .process(now, link, &mut burst, &mut self.pool, &mut ());
-                self.send();
+                self.until_timed = self.until_timed.wrapping_sub(1);
+                let is_timed = self.until_timed == 0;
+                let begun = if is_timed { monotonic_nanos() } else { 0 };
+                if !(self.tap.is_on() && self.process_traced(now, link, &mut burst)) {
+                    self.pipeline
+                        .process(now, link, &mut burst, &mut self.pool, &mut ());
+                    self.send();
+                }
+                if is_timed {
+                    self.note_time(begun);
+                }
             }
         }
         received
     }
 
+    /// Counts the time that a burst took.
+    #[cold]
+    fn note_time(&mut self, begun: u64) {
+        let taken = monotonic_nanos().saturating_sub(begun);
+        self.pipeline.counters().note_time(taken);
+        self.until_timed = TIMED;
+    }
+
+    /// Carries a burst while somebody traces: the frames that are asked for go alone, in their places among the
+    /// others. False, and nothing done, if it is to pass without a look.
+    #[cold]
+    #[inline(never)]
+    fn process_traced(&mut self, now: Now, link: usize, burst: &mut Burst<Mbuf>) -> bool {
+        let Some(mut tracer) = self.tap.take(burst.len()) else {
+            return false;
+        };
+        let mut next = Burst::<Mbuf>::new();
+        for frame in burst.drain(..) {
+            let bytes = frame.bytes();
+            if tracer.wants(link, bytes) {
+                self.carry(now, link, &mut next, &mut tracer);
+                tracer.begin(link, bytes);
+                next.push(frame);
+                self.carry(now, link, &mut next, &mut tracer);
+            } else {
+                next.push(frame);
+            }
+        }
+        self.carry(now, link, &mut next, &mut tracer);
+        self.tap.give_back(tracer);
+        true
+    }
+
+    /// Carries frames under the eyes of a tracer, and sends what came of them.
+    fn carry(&mut self, now: Now, link: usize, burst: &mut Burst<Mbuf>, tracer: &mut WorkerTracer) {
+        if !burst.is_empty() {
+            self.pipeline
+                .process(now, link, burst, &mut self.pool, tracer);
+            self.send_traced(tracer);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn upkeep_traced(&mut self, now: Now, buckets: usize) -> bool {
+        let Some(mut tracer) = self.tap.take(0) else {
+            return false;
+        };
+        self.pipeline
+            .upkeep(now, buckets, &mut self.pool, &mut *tracer);
+        self.send_traced(&mut tracer);
+        self.tap.give_back(tracer);
+        true
+    }
+
+    fn send_traced(&mut self, tracer: &mut WorkerTracer) {
+        tracer.end();
+        for side in self.sides.iter().filter(|side| !side.sends()) {
+            tracer.handed_over(side.link);
+        }
+        self.send_with(|frame| tracer.refused(frame.bytes()));
+        tracer.tell();
+    }
+
     /// Empties the outputs into the links.
     fn send(&mut self) {
+        self.send_with(|_| ());
+    }
+
+    /// The same, and shows the frames that a link has no room for.
+    #[inline(always)]
+    fn send_with(&mut self, mut refuse: impl FnMut(&Mbuf)) {
         for side in &mut self.sides {
             let Some(output) = self.pipeline.output(side.link) else {
                 continue;
@@ -131,6 +218,7 @@ impl Worker {
             // The device has no room: to wait would only fill the receive queue behind it.
             let left = bytes_of(output);
             let refused = output.len() as u64;
+            output.iter().for_each(&mut refuse);
             output.clear();
             let offered = self.pipeline.take_bytes(side.link);
             if side.sends() {

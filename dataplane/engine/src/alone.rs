@@ -78,10 +78,7 @@ impl<B: Buffer> Pipeline<B> {
         way.set_addresses(bytes);
         let (link, len) = (usize::from(way.link), bytes.len());
         self.counters.service_frames().count(hit.hop.service(), len);
-        if let Err(reason) = self.egress.push(link, frame) {
-            self.counters.drop(reason);
-            observer.dropped(reason);
-        }
+        self.put(link, frame, observer);
         None
     }
 }

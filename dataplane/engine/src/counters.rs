@@ -7,6 +7,7 @@
 //! | 0–31 | [`Total`] |
 //! | 32–95 | drops by [`Reason`] |
 //! | 128–255 | links: 8 words each, [`LinkCounter`] |
+//! | 256–511 | bursts by the time from rx to tx: see [`crate::times`] |
 //!
 //! Service counters: half a line a service slot for every frame's ([`ServiceCounter`], the first four), then half a
 //! line a slot for the rest, so that established frames touch as few lines as there can be.
@@ -15,10 +16,12 @@ use hugepages::sync::{AtomicU64, Ordering};
 use hugepages::{HalfLine, Line, Slab};
 
 use crate::reason::Reason;
+use crate::times;
 
 const REASONS: usize = 32;
 const LINKS: usize = 128;
 const WORDS_PER_LINK: usize = 8;
+const TIMES: usize = 256;
 
 /// Lines of a worker's counters.
 pub const LINES: usize = 64;
@@ -242,6 +245,17 @@ impl Counters {
         }
     }
 
+    /// Counts a burst that took so many nanoseconds from rx to tx.
+    pub fn note_time(&self, nanos: u64) {
+        bump(&self.totals, TIMES + times::bucket(nanos), 1);
+    }
+
+    /// Bursts by the time that they took, of those that were timed: see [`crate::times`].
+    #[must_use]
+    pub fn times(&self) -> [u64; times::BUCKETS] {
+        std::array::from_fn(|bucket| read(&self.totals, TIMES + bucket))
+    }
+
     /// To count translated frames of services.
     #[inline(always)]
     pub(crate) fn service_frames(&self) -> ServiceFrames<'_> {
@@ -369,4 +383,5 @@ fn read(lines: &[Line], word: usize) -> u64 {
 }
 
 const _: () = assert!(Total::ALL.len() <= REASONS && REASONS + Reason::COUNT <= LINKS);
-const _: () = assert!(LINKS + MAX_LINKS * WORDS_PER_LINK <= LINES * 8);
+const _: () = assert!(LINKS + MAX_LINKS * WORDS_PER_LINK <= TIMES);
+const _: () = assert!(TIMES + times::BUCKETS <= LINES * 8);

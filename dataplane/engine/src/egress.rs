@@ -10,6 +10,7 @@ use packet::{Buffer, Burst, Pool, arp, ndp};
 
 use crate::counters::{Counters, Total};
 use crate::neighbour::{Neighbours, Solicitation, Word};
+use crate::observe::Observe;
 use crate::reason::Reason;
 use crate::topology::{LinkConfig, Topology};
 use crate::ways::Ways;
@@ -129,13 +130,13 @@ impl<B: Buffer> Egress<B> {
     /// Sends the parked frames whose next hop is resolved now and drops those that waited too
     /// long; asks again for the others.
     #[cold]
-    pub(crate) fn unpark(
+    pub(crate) fn unpark<O: Observe>(
         &mut self,
         second: u32,
-        topology: &Topology,
-        neighbours: &Neighbours,
+        (topology, neighbours): (&Topology, &Neighbours),
         counters: &Counters,
         pool: &mut impl Pool<Buffer = B>,
+        observer: &mut O,
     ) {
         let mut waiting = std::mem::take(&mut self.parked);
         for parked in waiting.drain(..) {
@@ -152,8 +153,15 @@ impl<B: Buffer> Egress<B> {
             }
             counters.add(Total::Unparked, 1);
             let mut frame = parked.frame;
+            if O::WATCHES {
+                observer.resumed(frame.bytes());
+                observer.next_hop(parked.neighbour);
+            }
             let sent = match (gone, word.mac(), link) {
                 (false, Some(mac), Some(link)) if set_ethernet(&mut frame, mac, link) => {
+                    if O::WATCHES {
+                        observer.queued(usize::from(word.link()), frame.bytes());
+                    }
                     self.push(usize::from(word.link()), frame)
                 }
                 (false, Some(_), Some(_)) => Err(Reason::NoBuffer),
@@ -161,6 +169,7 @@ impl<B: Buffer> Egress<B> {
             };
             if let Err(reason) = sent {
                 counters.drop(reason);
+                observer.dropped(reason);
             }
         }
         if self.parked.capacity() < waiting.capacity() && self.parked.is_empty() {

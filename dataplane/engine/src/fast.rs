@@ -13,7 +13,7 @@ use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable, Place};
 use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL};
 use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline};
+use crate::pipeline::{Now, Pipeline, observe_translation};
 use crate::ways::WaysNow;
 
 impl<B: Buffer> Pipeline<B> {
@@ -192,10 +192,9 @@ impl<F: Family> Meets<'_, F> {
         self.services.count(hit.hop.service(), bytes.len());
         if O::WATCHES {
             let key = quick.key.key();
-            let (addresses, ports) = F::parts(&hit.translation);
-            let (_, _, protocol) = F::split(&key);
-            let to = F::join(addresses, ports, protocol);
-            observer.translated(&F::tuple(&key), &F::tuple(&to), false);
+            observer.found(&F::tuple(&key), hit.hop.service());
+            observe_translation::<F, O>(&key, &hit, observer);
+            observer.next_hop(hit.hop.neighbour());
         }
         Some(way.link)
     }

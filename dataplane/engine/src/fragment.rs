@@ -12,8 +12,8 @@ use crate::flow::Hit;
 use crate::flow::state::{REPLIED, seen};
 use crate::fragments::{Datagrams, Fate, Fragment, Fragments, Identity, Noted, Waiting};
 use crate::lane::Tabled;
-use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline};
+use crate::observe::{Observe, Waits};
+use crate::pipeline::{Now, Pipeline, observe_translation};
 use crate::reason::Reason;
 
 /// A family whose fragments can be found.
@@ -198,7 +198,13 @@ impl<B: Buffer> Pipeline<B> {
             Fate::Flow { key, id } => {
                 let table = F::table(&self.shared);
                 match table.find(&key, table.place(&key)) {
-                    Some(hit) => self.translate_fragment(now, fragment, &hit, id, pool, observer),
+                    Some(hit) => {
+                        if O::WATCHES {
+                            observer.found(&F::tuple(&key), hit.hop.service());
+                        }
+                        observe_translation::<F, O>(&key, &hit, observer);
+                        self.translate_fragment(now, fragment, &hit, id, pool, observer);
+                    }
                     None => self.drop_fragment(fragment, Reason::NoFlow, observer),
                 }
             }
@@ -276,8 +282,12 @@ impl<B: Buffer> Pipeline<B> {
         match self.parked.park(fragment, source, now.second) {
             Ok(oldest) => {
                 self.counters.add(Total::Parked, 1);
+                observer.waits(Waits::FirstFragment);
                 if let Some(oldest) = oldest {
                     self.counters.add(Total::Unparked, 1);
+                    if O::WATCHES {
+                        observer.resumed(oldest.frame.bytes());
+                    }
                     self.drop_fragment(oldest, Reason::FragmentNoFirst, observer);
                 }
             }
@@ -320,6 +330,9 @@ impl<B: Buffer> Pipeline<B> {
             return self.parked.push(waiting);
         }
         self.counters.add(Total::Unparked, 1);
+        if O::WATCHES {
+            observer.resumed(waiting.fragment.frame.bytes());
+        }
         if fate.is_unknown() {
             return self.drop_fragment(waiting.fragment, Reason::FragmentNoFirst, observer);
         }

@@ -88,6 +88,21 @@ pub(crate) enum Lane {
     Unknown,
 }
 
+impl Lane {
+    /// For people.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Plain4 => "plain IPv4",
+            Self::Plain6 => "plain IPv6",
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+            Self::Local => "ARP or ICMP",
+            Self::Fragment => "fragment",
+            Self::Drop | Self::Unknown => "refused",
+        }
+    }
+}
+
 /// What stage 2 has found.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Found {

@@ -48,8 +48,10 @@ pub mod slots;
 pub mod snapshot;
 mod snat;
 pub mod sweep;
+pub mod times;
 pub mod topology;
 mod towards;
+pub mod trace;
 mod ways;
 
 pub use pipeline::{Now, Pipeline};

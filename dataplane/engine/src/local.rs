@@ -160,10 +160,7 @@ impl<B: Buffer> Pipeline<B> {
     pub(crate) fn answer<O: Observe>(&mut self, input: usize, frame: B, observer: &mut O) {
         self.counters.add(Total::Answered, 1);
         observer.answered();
-        if let Err(reason) = self.egress.push(input, frame) {
-            self.counters.drop(reason);
-            observer.dropped(reason);
-        }
+        self.put(input, frame, observer);
     }
 
     fn arp(

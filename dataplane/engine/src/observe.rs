@@ -1,6 +1,8 @@
 //! Watching the pipeline decide, without a cost to those who do not.
 //!
-//! The pipeline is monomorphised over its observer; workers use `()`, whose methods are empty.
+//! The pipeline is monomorphised over its observer; workers use `()`, whose methods are empty. What is told is
+//! told in the order in which it happens, stage by stage for a whole burst: who wants to know which frame it is about
+//! sends bursts of one.
 
 use packet::tuple::Tuple;
 
@@ -13,17 +15,44 @@ pub trait Observe {
     /// otherwise.
     const WATCHES: bool = true;
 
+    /// A frame was parsed, and is of this kind.
+    fn parsed(&mut self, _kind: &'static str) {}
+
+    /// A frame with this tuple belongs to a flow of the service counted in `slot`.
+    fn found(&mut self, _tuple: &Tuple, _slot: u32) {}
+
     /// A frame that belongs to no flow was decided about.
     fn decided(&mut self, _tuple: &Tuple, _decision: &Decision<'_>) {}
 
-    /// A frame of `from` is sent on as `to`; `first` if its flow was made for it.
-    fn translated(&mut self, _from: &Tuple, _to: &Tuple, _first: bool) {}
+    /// A frame of `from` is sent on as `to`.
+    fn translated(&mut self, _from: &Tuple, _to: &Tuple) {}
+
+    /// The next hop of a frame: its number among the neighbours.
+    fn next_hop(&mut self, _neighbour: u16) {}
+
+    /// A frame was put aside until this is known.
+    fn waits(&mut self, _what: Waits) {}
+
+    /// A frame that had been put aside is taken up again: what follows is about it.
+    fn resumed(&mut self, _bytes: &[u8]) {}
+
+    /// A frame is complete and was put into the output of a link.
+    fn queued(&mut self, _link: usize, _bytes: &[u8]) {}
 
     /// A frame was turned into an answer to its sender.
     fn answered(&mut self) {}
 
     /// A frame was dropped.
     fn dropped(&mut self, _reason: Reason) {}
+}
+
+/// What a frame is put aside for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// The MAC address of its next hop.
+    Neighbour,
+    /// The first fragment of its datagram.
+    FirstFragment,
 }
 
 impl Observe for () {

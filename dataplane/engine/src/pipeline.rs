@@ -23,7 +23,7 @@ use crate::flow::{Hit, Hop, State};
 use crate::fragments::Parked;
 use crate::lane::{Found, Lane, Scratch, Starts, Tabled, UNUSUAL, Work};
 use crate::neighbour::Word;
-use crate::observe::Observe;
+use crate::observe::{Observe, Waits};
 use crate::openings::Openings;
 use crate::publish::Subscriber;
 use crate::reason::Reason;
@@ -151,6 +151,11 @@ impl<B: Buffer> Pipeline<B> {
         if v4.plain + v6.plain < burst.len() {
             self.match_unusual(burst.len());
         }
+        if O::WATCHES {
+            for lane in &self.scratch.lanes[..burst.len()] {
+                observer.parsed(lane.name());
+            }
+        }
         if v4.plain > 0 {
             self.carry_plain::<V4, O>(now, v4.has_syn, burst, observer);
         }
@@ -160,7 +165,7 @@ impl<B: Buffer> Pipeline<B> {
         let hits = self.put_out(now, input, burst, pool, observer);
         self.counters.add(Total::Hits, hits);
         if self.egress.has_parked() {
-            self.unpark(now, pool);
+            self.unpark(now, pool, observer);
         }
         if self.parked.has_any() {
             self.look_at_parked(now, pool, observer);
@@ -169,7 +174,13 @@ impl<B: Buffer> Pipeline<B> {
 
     /// What an idle worker does: a little of the tables' upkeep. To be called now and then under load
     /// too, or nothing is ever forgotten.
-    pub fn upkeep<P: Pool<Buffer = B>>(&mut self, now: Now, buckets: usize, pool: &mut P) {
+    pub fn upkeep<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        buckets: usize,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         // An idle worker must not keep an old snapshot: the main core waits for it to go.
         self.snapshots.refresh();
         let Self {
@@ -200,10 +211,10 @@ impl<B: Buffer> Pipeline<B> {
         }
         self.part_with_gone(now, pool);
         if self.egress.has_parked() {
-            self.unpark(now, pool);
+            self.unpark(now, pool, observer);
         }
         if self.parked.has_any() {
-            self.look_at_parked(now, pool, &mut ());
+            self.look_at_parked(now, pool, observer);
         }
     }
 
@@ -352,7 +363,9 @@ impl<B: Buffer> Pipeline<B> {
         let count = burst.len();
         let links = &self.scratch.links[..count];
         let first = links.first().copied().unwrap_or(UNUSUAL);
-        if links.iter().fold(0, |all, link| all | (link ^ first)) == 0
+        // Those who watch are told of each frame.
+        if !O::WATCHES
+            && links.iter().fold(0, |all, link| all | (link ^ first)) == 0
             && self
                 .egress
                 .push_all(usize::from(first), burst, self.scratch.bytes)
@@ -367,10 +380,7 @@ impl<B: Buffer> Pipeline<B> {
                 continue;
             }
             hits += 1;
-            if let Err(reason) = self.egress.push(usize::from(link), frame) {
-                self.counters.drop(reason);
-                observer.dropped(reason);
-            }
+            self.put(usize::from(link), frame, observer);
         }
         hits
     }
@@ -430,6 +440,9 @@ impl<B: Buffer> Pipeline<B> {
             self.first(now, input, frame, work, pool, observer);
             return 0;
         };
+        if O::WATCHES {
+            observer.found(&F::tuple(&work.key), hit.hop.service());
+        }
         if hit.hop.is_gone() {
             self.part(now, input, frame, work, &hit, pool, observer);
             return 0;
@@ -493,7 +506,7 @@ impl<B: Buffer> Pipeline<B> {
         };
         F::table(&self.shared).touch(hit.index, now.second, flags);
         self.counters.service_frames().count(hop.service(), len);
-        self.observe_translation::<F, O>(work, hit, observer);
+        observe_translation::<F, O>(&work.key, hit, observer);
         self.leave(
             now,
             input,
@@ -519,6 +532,18 @@ impl<B: Buffer> Pipeline<B> {
         }
     }
 
+    /// Puts a frame that is complete into a link's output, or drops it.
+    #[inline(always)]
+    pub(crate) fn put<O: Observe>(&mut self, link: usize, frame: B, observer: &mut O) {
+        if O::WATCHES {
+            observer.queued(link, frame.bytes());
+        }
+        if let Err(reason) = self.egress.push(link, frame) {
+            self.counters.drop(reason);
+            observer.dropped(reason);
+        }
+    }
+
     /// Puts a complete packet into the output of its next hop's link, or lets it wait.
     #[inline(always)]
     #[allow(clippy::too_many_arguments)] // what a frame on its way is made of
@@ -535,6 +560,7 @@ impl<B: Buffer> Pipeline<B> {
         let Some(link) = self.shared.topology.links.get(usize::from(word.link())) else {
             return self.drop_frame(input, frame, Reason::NoRoute, observer);
         };
+        observer.next_hop(neighbour);
         if parsed.end - parsed.l3 > link.mtu {
             let (way, mtu) = ((neighbour, word), link.mtu);
             return self.leave_cut(now, input, frame, parsed, way, mtu, pool, observer);
@@ -545,25 +571,7 @@ impl<B: Buffer> Pipeline<B> {
         if !set_ethernet(&mut frame, mac, link) {
             return self.drop_frame(input, frame, Reason::NoBuffer, observer);
         }
-        if let Err(reason) = self.egress.push(usize::from(word.link()), frame) {
-            self.counters.drop(reason);
-            observer.dropped(reason);
-        }
-    }
-
-    #[inline(always)]
-    fn observe_translation<F: Family, O: Observe>(
-        &self,
-        work: &Work<F>,
-        hit: &Hit<F>,
-        observer: &mut O,
-    ) {
-        if !O::WATCHES {
-            return;
-        }
-        let (addresses, ports) = F::parts(&hit.translation);
-        let to = F::join(addresses, ports, work.parsed.protocol);
-        observer.translated(&F::tuple(&work.key), &F::tuple(&to), false);
+        self.put(usize::from(word.link()), frame, observer);
     }
 
     /// Counts and frees a dropped frame.
@@ -616,6 +624,7 @@ impl<B: Buffer> Pipeline<B> {
             .park(frame, neighbour, word, now.second, &self.counters)
         {
             Ok(()) => {
+                observer.waits(Waits::Neighbour);
                 if let Some(solicitation) = self.shared.neighbours.solicit(neighbour, now.second) {
                     let topology = &self.shared.topology;
                     self.egress
@@ -631,14 +640,20 @@ impl<B: Buffer> Pipeline<B> {
     }
 
     #[cold]
-    fn unpark<P: Pool<Buffer = B>>(&mut self, now: Now, pool: &mut P) {
+    fn unpark<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         let Shared {
             topology,
             neighbours,
             ..
         } = &*self.shared;
+        let known = (&**topology, neighbours);
         self.egress
-            .unpark(now.second, topology, neighbours, &self.counters, pool);
+            .unpark(now.second, known, &self.counters, pool, observer);
     }
 
     /// One worker asks for all; once a second.
@@ -660,6 +675,21 @@ impl<B: Buffer> Pipeline<B> {
             .maintain(&mut upkeep.neighbours, all, now.second, |solicitation| {
                 egress.solicit(&solicitation, &shared.topology, counters, pool);
             });
+    }
+}
+
+/// Tells what frames with the tuple `key` become by a flow's entry.
+#[inline(always)]
+pub(crate) fn observe_translation<F: Family, O: Observe>(
+    key: &F::Key,
+    hit: &Hit<F>,
+    observer: &mut O,
+) {
+    if O::WATCHES {
+        let (_, _, protocol) = F::split(key);
+        let (addresses, ports) = F::parts(&hit.translation);
+        let to = F::join(addresses, ports, protocol);
+        observer.translated(&F::tuple(key), &F::tuple(&to));
     }
 }
 

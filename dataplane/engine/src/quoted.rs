@@ -15,7 +15,7 @@ use packet::{Buffer, Pool};
 use crate::family::{V4, V6};
 use crate::lane::Tabled;
 use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline};
+use crate::pipeline::{Now, Pipeline, observe_translation};
 use crate::reason::Reason;
 
 impl<B: Buffer> Pipeline<B> {
@@ -59,6 +59,10 @@ impl<B: Buffer> Pipeline<B> {
         else {
             return Err((frame, Some(Reason::NotOurs)));
         };
+        if O::WATCHES {
+            observer.found(&F::tuple(&key), hit.hop.service());
+        }
+        observe_translation::<F, O>(&key, &hit, observer);
         if parsed.ttl <= 1 {
             return Err((frame, Some(Reason::TtlExpired)));
         }

@@ -145,7 +145,8 @@ impl Worker {
             let is_idle = self.flows.is_none() && generation > 0;
             if is_idle || rounds.is_multiple_of(UPKEEP_EVERY) {
                 let now = self.now();
-                self.pipeline.upkeep(now, UPKEEP_BUCKETS, &mut self.pool);
+                self.pipeline
+                    .upkeep(now, UPKEEP_BUCKETS, &mut self.pool, &mut ());
             }
             if !is_idle {
                 self.round();
@@ -341,7 +342,7 @@ struct Met {
 }
 
 impl Observe for Met {
-    fn translated(&mut self, _from: &Tuple, to: &Tuple, _first: bool) {
+    fn translated(&mut self, _from: &Tuple, to: &Tuple) {
         let met = (to.destination, to.destination_port);
         self.is_met |= self.expected.is_none_or(|expected| expected == met);
     }

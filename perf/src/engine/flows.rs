@@ -156,7 +156,7 @@ struct Seen {
 }
 
 impl Observe for Seen {
-    fn translated(&mut self, from: &Tuple, to: &Tuple, _first: bool) {
+    fn translated(&mut self, from: &Tuple, to: &Tuple) {
         self.translated.push((*from, *to));
     }
 

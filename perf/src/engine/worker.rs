@@ -191,7 +191,7 @@ where
                 let start = EACH.then(Instant::now);
                 process_burst(pipeline, now, input, burst, pool);
                 if number % UPKEEP_EVERY == 0 {
-                    pipeline.upkeep(now, UPKEEP_BUCKETS, pool);
+                    pipeline.upkeep(now, UPKEEP_BUCKETS, pool, &mut ());
                 }
                 flush(pipeline, done);
                 if let Some(start) = start {

@@ -164,7 +164,7 @@ impl Gateway {
     /// A worker's upkeep of some of the tables.
     pub fn upkeep(&mut self, worker: usize, buckets: usize) {
         let now = self.now();
-        self.workers[worker].upkeep(now, buckets, &mut self.pool);
+        self.workers[worker].upkeep(now, buckets, &mut self.pool, &mut ());
         self.look(worker);
     }
 

@@ -144,7 +144,7 @@ impl DataPlane {
                 }
                 let (now, pool) = (Now { second }, &mut self.pool);
                 if burst.is_empty() {
-                    self.workers[worker].upkeep(now, 64, pool);
+                    self.workers[worker].upkeep(now, 64, pool, &mut ());
                 } else {
                     self.workers[worker].process(now, link, &mut burst, pool, &mut ());
                 }

@@ -332,7 +332,7 @@ impl Gateway {
         let now = Now {
             second: self.second,
         };
-        self.workers[worker].upkeep(now, 20_000, &mut self.pool);
+        self.workers[worker].upkeep(now, 20_000, &mut self.pool, &mut ());
         self.collect(worker)
     }
 

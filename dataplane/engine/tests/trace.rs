@@ -1,0 +1,376 @@
+//! What a tracer sees of frames on their way through the real pipeline.
+
+mod common;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use common::*;
+use engine::Now;
+use engine::trace::{Pattern, Record, Request, Sheets, Step, Tracer};
+use packet::build::FrameSpec;
+use packet::memory::HeapBuffer;
+use packet::tcp::{ACK, SYN};
+use packet::{Buffer, Burst};
+
+const NODEPORT: &str = "203.0.113.10:30379";
+const CLIENT: &str = "203.0.113.50:40000";
+const POD: &str = "100.96.2.2:80";
+
+/// Records on the heap: as many as are left.
+#[derive(Debug, Clone)]
+struct Paper {
+    left: usize,
+    told: Rc<RefCell<Vec<Record>>>,
+}
+
+impl Sheets for Paper {
+    fn take(&mut self) -> Option<Box<Record>> {
+        self.left = self.left.checked_sub(1)?;
+        Some(Box::new(Record::with_room(256)))
+    }
+
+    fn tell(&mut self, mut record: Box<Record>) {
+        record.trim();
+        self.told.borrow_mut().push(*record);
+    }
+
+    fn put_back(&mut self, _record: Box<Record>) {
+        self.left += 1;
+    }
+}
+
+struct Traced {
+    gateway: Gateway,
+    tracer: Tracer<Paper>,
+    told: Rc<RefCell<Vec<Record>>>,
+}
+
+impl Traced {
+    fn new(request: Request) -> Self {
+        Self::of(
+            Gateway::new(&[Spec::new("default/mynginx", &[NODEPORT], &[POD])]),
+            request,
+        )
+    }
+
+    fn of(gateway: Gateway, request: Request) -> Self {
+        let told = Rc::default();
+        let paper = Paper {
+            left: 100,
+            told: Rc::clone(&told),
+        };
+        let tracer = Tracer::new(gateway.shared.clone(), Arc::new(request), paper, 0);
+        Self {
+            gateway,
+            tracer,
+            told,
+        }
+    }
+
+    /// What a worker does with one frame.
+    fn put(&mut self, link: usize, bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+        let now = Now {
+            second: self.gateway.second,
+        };
+        let frame = HeapBuffer::from_bytes(bytes);
+        if self.tracer.wants(link, frame.bytes()) {
+            self.tracer.begin(link, frame.bytes());
+        }
+        let mut burst = Burst::new();
+        burst.push(frame);
+        let worker = &mut self.gateway.workers[0];
+        worker.process(
+            now,
+            link,
+            &mut burst,
+            &mut self.gateway.pool,
+            &mut self.tracer,
+        );
+        let mut sent = Vec::new();
+        for (link, output) in worker.outputs() {
+            sent.extend(output.drain(..).map(|frame| (link, frame.bytes().to_vec())));
+        }
+        self.tracer.tell();
+        sent
+    }
+
+    fn told(&self) -> Vec<Record> {
+        self.told.take()
+    }
+
+    fn one(&self) -> Record {
+        let mut told = self.told();
+        assert_eq!(told.len(), 1, "{told:?}");
+        told.remove(0)
+    }
+}
+
+fn ends(patterns: &[&str]) -> Request {
+    let group = |text: &&str| {
+        let end = at(text);
+        let port = (end.port() != 0).then_some(end.port());
+        let address = end.ip();
+        vec![Pattern { address, port }]
+    };
+    Request {
+        ends: patterns.iter().map(group).collect(),
+        ..Request::all()
+    }
+}
+
+/// The names of a record's steps.
+fn stages(record: &Record) -> Vec<String> {
+    let name = |step: &Step| {
+        let text = format!("{step:?}");
+        let end = text.find(' ').unwrap_or(text.len());
+        text[..end].to_owned()
+    };
+    record.steps.iter().map(name).collect()
+}
+
+fn translation(record: &Record) -> [std::net::SocketAddr; 4] {
+    let found = record.steps.iter().find_map(|step| match step {
+        Step::Translated {
+            from,
+            to,
+            new_from,
+            new_to,
+        } => Some([*from, *to, *new_from, *new_to]),
+        _ => None,
+    });
+    found.unwrap_or_else(|| panic!("not translated: {record:?}"))
+}
+
+#[test]
+fn both_directions_of_a_connection_are_seen_with_every_stage() {
+    let mut traced = Traced::new(ends(&[CLIENT, NODEPORT]));
+    let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    let sent = traced.put(OUTSIDE, &syn);
+    let there = tuple(&sent[0].1);
+    let record = traced.one();
+    assert_eq!(
+        stages(&record),
+        ["Parsed", "Decided", "Translated", "NextHop"]
+    );
+    assert_eq!(record.frame.bytes, syn);
+    assert_eq!(record.input, Some(OUTSIDE as u8));
+    assert_eq!(record.out.len(), 1);
+    assert_eq!(record.out[0].frame.bytes, sent[0].1, "as it leaves");
+    assert_eq!(record.out[0].link, PODS as u8);
+    assert_eq!(
+        translation(&record),
+        [at(CLIENT), at(NODEPORT), there.from(), there.to()]
+    );
+    let decided = &record.steps[1];
+    assert!(
+        matches!(decided, Step::Decided { verdict, frontend, kind: Some(kind), backends: 1, masquerade: true, .. }
+            if verdict == "translate" && *frontend == Some(at(NODEPORT)) && kind == "nodeport"),
+        "{decided:?}"
+    );
+
+    // The reply names neither the client nor the service.
+    let reply = from_pod(FrameSpec::tcp(there.to(), there.from(), SYN | ACK));
+    let sent = traced.put(PODS, &reply);
+    let record = traced.one();
+    assert_eq!(
+        stages(&record),
+        ["Parsed", "Found", "Translated", "NextHop"]
+    );
+    assert_eq!(
+        translation(&record),
+        [there.to(), there.from(), at(NODEPORT), at(CLIENT)]
+    );
+    assert_eq!(record.out[0].frame.bytes, sent[0].1);
+    let found = &record.steps[1];
+    assert!(
+        matches!(found, Step::Found { state, forward: false, .. } if state == "half-open"),
+        "{found:?}"
+    );
+
+    // By the fast lane, which the pipeline itself takes from now on.
+    let ack = from_client(FrameSpec::tcp(at(CLIENT), at(NODEPORT), ACK));
+    for _ in 0..2 {
+        traced.put(OUTSIDE, &ack);
+        let record = traced.one();
+        assert_eq!(
+            stages(&record),
+            ["Parsed", "Found", "Translated", "NextHop"]
+        );
+        assert_eq!(record.out.len(), 1);
+    }
+}
+
+#[test]
+fn frames_of_others_are_not_told() {
+    let mut traced = Traced::new(ends(&[CLIENT]));
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at("203.0.113.51:40000"), at(NODEPORT))),
+    );
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at("203.0.113.50:40001"), at(NODEPORT))),
+    );
+    assert_eq!(traced.told(), []);
+    let mut by_protocol = Traced::new(Request {
+        protocol: Some(packet::parse::UDP),
+        link: Some(OUTSIDE as u8),
+        ..Request::all()
+    });
+    by_protocol.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    let datagram = FrameSpec::udp(at(CLIENT), at(NODEPORT));
+    by_protocol.put(PODS, &from_pod(datagram.clone()));
+    assert_eq!(by_protocol.told(), []);
+    by_protocol.put(OUTSIDE, &from_client(datagram));
+    by_protocol.one();
+}
+
+#[test]
+fn a_drop_is_told_under_its_name_and_only_drops_if_only_they_are_asked_for() {
+    let mut traced = Traced::new(Request {
+        dropped: Some(vec![]),
+        ..Request::all()
+    });
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    assert_eq!(traced.told(), []);
+    let nobody = at("198.51.100.1:80");
+    traced.put(OUTSIDE, &from_client(FrameSpec::syn(at(CLIENT), nobody)));
+    let record = traced.one();
+    assert_eq!(record.dropped(), Some("not_ours"));
+    assert_eq!(stages(&record), ["Parsed", "Decided", "Dropped"]);
+    assert_eq!(record.out, []);
+}
+
+#[test]
+fn a_frame_that_cannot_be_parsed_is_found_by_its_addresses() {
+    let mut broken = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    broken[24] ^= 0xff; // the IPv4 header's checksum
+    let mut traced = Traced::new(ends(&[CLIENT]));
+    traced.put(OUTSIDE, &broken);
+    let record = traced.one();
+    assert_eq!(record.dropped(), Some("bad_ip_checksum"));
+    assert_eq!(stages(&record), ["Parsed", "Dropped"]);
+    let mut other = Traced::new(ends(&["203.0.113.51:0"]));
+    other.put(OUTSIDE, &broken);
+    assert_eq!(other.told(), []);
+}
+
+#[test]
+fn a_frame_that_waits_for_its_next_hop_is_told_twice() {
+    let pod = "100.96.2.9:80";
+    let gateway = Gateway::new(&[Spec::new("default/mynginx", &[NODEPORT], &[pod])]);
+    let mut traced = Traced::of(gateway, ends(&[CLIENT, NODEPORT]));
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    let record = traced.one();
+    assert!(matches!(record.steps.last(), Some(Step::Waits { what }) if what == "neighbour"));
+    assert_eq!(record.out, []);
+
+    let second = traced.gateway.second;
+    let neighbours = &traced.gateway.shared.neighbours;
+    assert!(neighbours.learn(PODS as u8, at(pod).ip(), POD_MAC, second));
+    // Any burst takes up what waits.
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at("203.0.113.51:1"), at(NODEPORT))),
+    );
+    let record = traced.one();
+    assert_eq!(record.input, None);
+    assert_eq!(stages(&record), ["Resumed", "NextHop"]);
+    assert_eq!(tuple(&record.out[0].frame.bytes).to(), at(pod));
+}
+
+#[test]
+fn a_frame_that_waits_in_vain_is_dropped_under_its_name() {
+    let gateway = Gateway::new(&[Spec::new(
+        "default/mynginx",
+        &[NODEPORT],
+        &["100.96.2.9:80"],
+    )]);
+    let mut traced = Traced::of(gateway, ends(&[CLIENT]));
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    traced.told();
+    traced.gateway.second += 10;
+    let now = Now {
+        second: traced.gateway.second,
+    };
+    let Traced {
+        gateway, tracer, ..
+    } = &mut traced;
+    gateway.workers[0].upkeep(now, 1, &mut gateway.pool, tracer);
+    traced.tracer.tell();
+    let record = traced.one();
+    assert_eq!(record.dropped(), Some("unresolved"));
+    assert_eq!(record.steps[0], Step::Resumed);
+}
+
+#[test]
+fn what_the_device_refuses_is_dropped_for_it() {
+    let mut traced = Traced::new(Request::all());
+    let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    let frame = HeapBuffer::from_bytes(&syn);
+    traced.tracer.begin(OUTSIDE, frame.bytes());
+    let now = Now {
+        second: traced.gateway.second,
+    };
+    let mut burst = Burst::new();
+    burst.push(frame);
+    let Traced {
+        gateway, tracer, ..
+    } = &mut traced;
+    gateway.workers[0].process(now, OUTSIDE, &mut burst, &mut gateway.pool, tracer);
+    tracer.end();
+    for frame in gateway.workers[0].output(PODS).unwrap().drain(..) {
+        tracer.refused(frame.bytes());
+    }
+    traced.tracer.tell();
+    let record = traced.one();
+    assert_eq!(record.dropped(), Some("tx_full"));
+    assert!(record.out[0].refused);
+}
+
+#[test]
+fn no_more_is_told_than_there_is_paper_for_and_frames_go_on() {
+    let mut traced = Traced::new(Request::all());
+    for port in 0..150 {
+        let client = format!("203.0.113.50:{}", 1000 + port);
+        let sent = traced.put(
+            OUTSIDE,
+            &from_client(FrameSpec::syn(at(&client), at(NODEPORT))),
+        );
+        assert_eq!(sent.len(), 1);
+    }
+    assert_eq!(traced.told().len(), 100);
+}
+
+#[test]
+fn an_icmp_error_is_found_by_the_connection_that_it_is_about() {
+    let mut traced = Traced::new(ends(&[CLIENT, NODEPORT]));
+    let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    let sent = traced.put(OUTSIDE, &syn);
+    traced.told();
+    let why = packet::icmp::Reason::TooBig { mtu: 1400 };
+    let mut error = error_about(&sent[0].1, "100.96.2.2", why);
+    error[..6].copy_from_slice(&PODS_MAC);
+    error[6..12].copy_from_slice(&POD_MAC);
+    traced.put(PODS, &error);
+    let record = traced.one();
+    assert_eq!(
+        stages(&record),
+        ["Parsed", "Found", "Translated", "NextHop"]
+    );
+    assert_eq!(record.out[0].link, OUTSIDE as u8);
+}
