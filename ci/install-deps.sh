@@ -26,6 +26,7 @@ iptables        | command -v iptables-restore          | the same
 dpdk-dev        | command -v dpdk-testpmd              | test program of DPDK, a floor of the measurements
 openssl         | command -v openssl                   | certificates of the cluster for tests
 valgrind        | command -v valgrind                  | counting instructions
+tshark          | command -v tshark                    | reading capture files that traces are written to
 '
 
 # What the demo does without: chromium alone is 120 MB to fetch.

@@ -81,6 +81,63 @@ fn number(group: &Value, name: &str) -> u64 {
         .unwrap_or_else(|| panic!("no count {name:?} in {group}"))
 }
 
+/// A running `portgate trace --json`.
+#[derive(Debug)]
+pub struct Trace {
+    process: Process,
+}
+
+impl Trace {
+    /// The frames told so far, as JSON; a last object tells how the trace ended.
+    ///
+    /// # Panics
+    /// If a line is no JSON.
+    pub fn told(&self) -> Vec<Value> {
+        let text = self.process.output();
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        let read = |line: &str| {
+            let value = serde_json::from_str(line);
+            value.unwrap_or_else(|error| panic!("portgate trace: {error} in {line}"))
+        };
+        whole.map(read).collect()
+    }
+
+    /// Waits until what was told satisfies `enough`, and returns it.
+    ///
+    /// # Panics
+    /// When that takes too long.
+    pub fn wait(&self, what: &str, enough: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let told = || Some(self.told()).filter(|told| enough(told));
+        let deadline = std::time::Instant::now() + READY;
+        loop {
+            if let Some(told) = told() {
+                return told;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the trace shows no {what}: {:#?}",
+                self.told()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until the trace has ended by itself; returns the frames and how it ended.
+    ///
+    /// # Panics
+    /// If it does not end, or fails.
+    pub fn end(mut self) -> (Vec<Value>, Value) {
+        let status = self.process.wait(READY);
+        assert!(status.success(), "{status}: {}", self.process.log());
+        let mut told = self.told();
+        let end = told.pop().unwrap_or_default();
+        assert!(end["ended"].is_string(), "{end}");
+        (told, end)
+    }
+}
+
 /// Both processes of a gateway in one namespace.
 #[derive(Debug)]
 pub struct Gateway<'a> {
@@ -215,6 +272,15 @@ impl<'a> Gateway<'a> {
         let text = finish(self.command(arguments).arg("--json"));
         serde_json::from_str(&text)
             .unwrap_or_else(|error| panic!("portgate {arguments:?} --json: {error} in {text}"))
+    }
+
+    /// Starts `portgate trace --json` with `arguments`; returns when frames are traced.
+    pub fn trace(&self, arguments: &[&str]) -> Trace {
+        let mut command = self.command(&["trace", "--json"]);
+        command.args(arguments);
+        let process = Process::start("portgate-trace", command, &self.new_logs());
+        process.wait_for_log(&["portgate: tracing"], READY);
+        Trace { process }
     }
 
     /// What `portgate counters` shows now.

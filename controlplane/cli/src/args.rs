@@ -11,8 +11,8 @@ use crate::help;
 /// Look into a running Portgate gateway, explain what it does with a packet, check its
 /// configuration.
 ///
-/// `services`, `flows`, `counters` and `links` read the shared memory of the running data plane and
-/// cost its workers nothing. `explain` and `check` need no gateway and no root.
+/// `services`, `flows`, `counters`, `links` and `latency` read the shared memory of the running data plane and
+/// cost its workers nothing; `trace` asks the data plane itself. `explain` and `check` need no gateway and no root.
 ///
 /// Exit status: 0 done, 1 failed at run time, 2 wrong use or configuration.
 #[derive(Debug, Parser)]
@@ -47,6 +47,18 @@ pub enum Command {
     /// Show the links: device, driver, state, counters, and what is wrong with them.
     #[command(after_long_help = help::LINKS)]
     Links,
+    /// Show how long bursts take in the workers, and changes until workers have them.
+    #[command(after_long_help = help::LATENCY)]
+    Latency(LatencyOptions),
+    /// Show the running gateway on a screen: services by rate, drops, flows, load of the workers.
+    #[command(after_long_help = help::TOP)]
+    Top(TopOptions),
+    /// Show frames of the running gateway, each with what every stage of its way decided. Root only.
+    ///
+    /// Workers send the frames that match through the same code as all others, one by one, and write down what
+    /// happens. How many they look at is bounded, so that a trace cannot slow them down.
+    #[command(after_long_help = help::TRACE)]
+    Trace(TraceOptions),
     /// Say what becomes of a packet, and why; no gateway needs to run.
     ///
     /// Converts the manifests as the control plane does, installs the result as the data plane does,
@@ -62,11 +74,45 @@ pub enum Command {
     /// Show the version of this program and of what it shares with a gateway.
     #[command(after_long_help = help::VERSION)]
     Version,
+    /// Make completions and man pages, for packages.
+    #[command(hide = true, subcommand)]
+    Generate(Generate),
+}
+
+/// What can be made out of the definition of the arguments.
+#[derive(Debug, Subcommand)]
+pub enum Generate {
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Write man pages.
+    Man {
+        /// Where to; made if it is not there.
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// Options of what has rates.
+#[derive(Debug, Args, Default)]
+pub struct RateOptions {
+    /// Count for so many seconds and show rates, too.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub interval: Option<f64>,
+    /// Show everything again every so many seconds, with rates, until interrupted.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "interval")]
+    pub watch: Option<f64>,
 }
 
 /// Options of `services`.
 #[derive(Debug, Args)]
 pub struct ServicesOptions {
+    /// Rates.
+    #[command(flatten)]
+    pub rates: RateOptions,
     /// Only this service: `namespace/name`, or a name in any namespace.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
@@ -101,12 +147,83 @@ pub struct FlowsOptions {
 /// Options of `counters`.
 #[derive(Debug, Args)]
 pub struct CountersOptions {
+    /// Rates.
+    #[command(flatten)]
+    pub rates: RateOptions,
     /// Show the drop reasons that never occurred, too.
     #[arg(long)]
     pub all: bool,
     /// Show each worker's share, too.
     #[arg(long)]
     pub workers: bool,
+}
+
+/// Options of `latency`.
+#[derive(Debug, Args)]
+pub struct LatencyOptions {
+    /// Count for so many seconds, instead of since the start.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub interval: Option<f64>,
+}
+
+/// Options of `top`.
+#[derive(Debug, Args)]
+pub struct TopOptions {
+    /// Seconds between two looks.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "1")]
+    pub interval: f64,
+    /// Print one screen and end; no terminal is needed.
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Options of `trace`. A frame is shown if it matches all that are given; of both directions, before or after its
+/// translation.
+#[derive(Debug, Args)]
+pub struct TraceOptions {
+    /// Only frames of or to this client.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = pattern)]
+    pub from: Option<Pattern>,
+    /// Only frames to this service address, and the answers.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = pattern)]
+    pub to: Option<Pattern>,
+    /// Only frames to or of this endpoint.
+    #[arg(long, value_name = "IP[:PORT]", value_parser = pattern)]
+    pub endpoint: Option<Pattern>,
+    /// Only frames of this service: `namespace/name`, or a name in any namespace.
+    #[arg(long, value_name = "NAME")]
+    pub service: Option<String>,
+    /// Only frames of this protocol.
+    #[arg(long)]
+    pub protocol: Option<Transport>,
+    /// Only frames that come in by this link.
+    #[arg(long, value_name = "NAME")]
+    pub link: Option<String>,
+    /// Only frames that are dropped.
+    #[arg(long)]
+    pub dropped: bool,
+    /// Only frames that are dropped for this reason, as `portgate counters` names it; may be given more
+    /// than once.
+    #[arg(long, value_name = "NAME")]
+    pub reason: Vec<String>,
+    /// Write the frames to this file too (pcapng, for Wireshark), with their stages as comments.
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Stop after this many frames.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u32,
+    /// Stop after this many seconds.
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub seconds: u32,
+    /// Show no more frames a second.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub rate: u32,
+    /// Let each worker look at no more frames a second.
+    #[arg(long, value_name = "N", default_value_t = 50_000)]
+    pub effort: u32,
+    /// Keep so many bytes of each frame.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub bytes: u16,
 }
 
 /// Options of `explain`: packets in a file, or one question.
@@ -209,6 +326,13 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| rule.to_owned())
 }
 
+fn seconds(text: &str) -> Result<f64, String> {
+    let rule = "must be a number of seconds from 0.1 to 86400";
+    let number = text.parse().ok();
+    let number = number.filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    number.ok_or_else(|| rule.to_owned())
+}
+
 fn state(text: &str) -> Result<State, String> {
     const STATES: [State; 4] = [
         State::HalfOpen,
@@ -239,7 +363,7 @@ mod tests {
         let mut command = Arguments::command();
         command.build();
         for sub in command.get_subcommands_mut() {
-            if sub.get_name() != "help" {
+            if sub.get_name() != "help" && !sub.is_hide_set() {
                 let help = sub.render_long_help().to_string();
                 let example = format!("\n  portgate {}", sub.get_name());
                 assert!(help.contains(&example), "{help}");

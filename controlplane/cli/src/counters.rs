@@ -4,13 +4,13 @@ use std::io::Write;
 
 use engine::counters::{Counters, LinkCounter, Total};
 use engine::reason::Reason;
-use hugepages::{LinkInfo, Region};
 use serde_json::{Map, Value, json};
 use settings::Settings;
 
 use crate::args::CountersOptions;
 use crate::failure::Failure;
 use crate::observe::{self, AllCounters, LINK_COUNTERS, drops, numbers, total};
+use crate::rates::{self, Reading};
 use crate::table::Table;
 
 /// Shows the counters.
@@ -20,34 +20,49 @@ pub(crate) fn run(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let region = observe::open(settings)?;
-    let counters = AllCounters::of(&region);
-    let names = link_names(&region);
-    if json {
-        writeln!(out, "{}", document(&counters, &names))?;
-        return Ok(());
-    }
-    let columns = columns(&counters, options.workers);
+    let read = || {
+        let region = observe::open(settings)?;
+        Ok(document(
+            &AllCounters::of(&region),
+            &observe::link_names(&region),
+        ))
+    };
+    let show = |reading: &Reading, out: &mut dyn Write| {
+        if json {
+            let mut shown = reading.now.clone();
+            if let Some(rates) = &reading.rates {
+                shown["rates"] = rates.clone();
+            }
+            writeln!(out, "{shown}")?;
+            return Ok(());
+        }
+        tables(reading, options, out)
+    };
+    rates::watch(&options.rates, !json, out, read, show)
+}
+
+fn tables(
+    reading: &Reading,
+    options: &CountersOptions,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let columns = columns(reading, options.workers);
     let heading = |first: &str| {
-        let names = columns.iter().map(|(name, _)| format!(">{name}"));
+        let names = columns.iter().map(|column| format!(">{}", column.name));
         std::iter::once(first.to_owned())
             .chain(names)
             .collect::<Vec<_>>()
     };
     let mut table = Table::new(&heading("FRAMES AND FLOWS"));
     for each in Total::ALL {
-        row(&mut table, each.name(), &columns, |blocks| {
-            total(blocks, each)
-        });
+        row(&mut table, &columns, "totals", each.name());
     }
     table.flush(out)?;
     writeln!(out)?;
     let mut table = Table::new(&heading("DROPPED FRAMES BY REASON"));
-    for reason in Reason::ALL {
-        if options.all || drops(counters.blocks(), *reason) > 0 {
-            row(&mut table, reason.name(), &columns, |blocks| {
-                drops(blocks, *reason)
-            });
+    for reason in Reason::ALL.iter().map(|reason| reason.name()) {
+        if options.all || reading.now["drops"][reason] != 0 {
+            row(&mut table, &columns, "drops", reason);
         }
     }
     if table.pending() == 0 {
@@ -55,29 +70,49 @@ pub(crate) fn run(
     }
     table.flush(out)?;
     writeln!(out)?;
-    links(&counters, &names, out)
+    links(reading, out)
 }
 
-/// A heading and the blocks whose sum stands under it.
-type Columns<'a> = Vec<(String, &'a [Counters])>;
+/// A column: groups of numbers, by their names.
+struct Column<'a> {
+    name: String,
+    groups: &'a Value,
+    is_rate: bool,
+}
 
-fn columns(counters: &AllCounters, workers: bool) -> Columns<'_> {
-    let mut columns = vec![("TOTAL".to_owned(), counters.blocks())];
+fn columns(reading: &Reading, workers: bool) -> Vec<Column<'_>> {
+    let column = |name: &str, groups, is_rate| Column {
+        name: name.to_owned(),
+        groups,
+        is_rate,
+    };
+    let mut columns = vec![column("TOTAL", &reading.now, false)];
+    if let Some(rates) = &reading.rates {
+        columns.push(column("PER SECOND", rates, true));
+    }
     if workers {
-        let each = counters.workers().chunks(1).enumerate();
-        columns.extend(each.map(|(number, block)| (format!("WORKER {number}"), block)));
-        let main = &counters.blocks()[counters.workers().len()..];
-        columns.push(("MAIN".to_owned(), main));
+        let each = reading.now["workers"].as_array().into_iter().flatten();
+        for (number, worker) in each.enumerate() {
+            columns.push(column(&format!("WORKER {number}"), worker, false));
+        }
+        columns.push(column("MAIN", &reading.now["main"], false));
     }
     columns
 }
 
-fn row(table: &mut Table, name: &str, columns: &Columns<'_>, count: impl Fn(&[Counters]) -> u64) {
-    let counts = columns.iter().map(|(_, blocks)| count(blocks).to_string());
-    table.push(std::iter::once(name.to_owned()).chain(counts));
+fn row(table: &mut Table, columns: &[Column<'_>], group: &str, name: &str) {
+    let cells = columns.iter().map(|column| {
+        let number = &column.groups[group][name];
+        if column.is_rate {
+            rates::text(number)
+        } else {
+            number.to_string()
+        }
+    });
+    table.push(std::iter::once(name.to_owned()).chain(cells));
 }
 
-fn links(counters: &AllCounters, names: &[String], out: &mut dyn Write) -> Result<(), Failure> {
+fn links(reading: &Reading, out: &mut dyn Write) -> Result<(), Failure> {
     let mut table = Table::new(&[
         "LINK",
         ">RX FRAMES",
@@ -88,19 +123,18 @@ fn links(counters: &AllCounters, names: &[String], out: &mut dyn Write) -> Resul
         ">TRUNCATED",
         ">DROPPED",
     ]);
-    for (at, name) in names.iter().enumerate() {
-        let counts = LINK_COUNTERS.map(|(counter, _)| counters.link(at, counter).to_string());
-        table.push(std::iter::once(name.clone()).chain(counts));
+    let mut rows = |links: &Value, mark: &str, text: fn(&Value) -> String| {
+        for link in links.as_array().into_iter().flatten() {
+            let name = link["name"].as_str().unwrap_or_default();
+            let counts = LINK_COUNTERS.map(|(_, counter)| text(&link[counter]));
+            table.push(std::iter::once(format!("{name}{mark}")).chain(counts));
+        }
+    };
+    rows(&reading.now["links"], "", Value::to_string);
+    if let Some(rates) = &reading.rates {
+        rows(&rates["links"], " per second", rates::text);
     }
     Ok(table.flush(out)?)
-}
-
-/// The links' names, those that say nothing of themselves by their number.
-fn link_names(region: &Region) -> Vec<String> {
-    let name = |at: u16| {
-        LinkInfo::read(&region.link(at)).map_or_else(|| format!("#{at}"), |info| info.name)
-    };
-    (0..region.geometry().links).map(name).collect()
 }
 
 fn document(counters: &AllCounters, names: &[String]) -> Value {
@@ -119,9 +153,11 @@ fn document(counters: &AllCounters, names: &[String]) -> Value {
             worker.insert("worker".to_owned(), number.into());
             worker
         });
+    let main = &counters.blocks()[counters.workers().len()..];
     let mut document = group(counters.blocks());
     document.insert("links".to_owned(), links.collect());
     document.insert("workers".to_owned(), workers.collect());
+    document.insert("main".to_owned(), group(main).into());
     Value::Object(document)
 }
 

@@ -2,8 +2,9 @@
 
 /// After the options of `services`.
 pub(crate) const SERVICES: &str = "\
-Example:
+Examples:
   portgate services --service default/mynginx
+  portgate services --watch 2
 
 Each address of a service is listed with what happens to new flows of each kind of client: pods,
 the gateway itself (node), and all others (outside).
@@ -17,7 +18,10 @@ JSON (one document):
   .actions             pod, node, outside: each {action: translate|reject|drop, endpoints[],
                        masquerade, reason}
   .serving[]           endpoints that may keep their UDP flows
-  .counters            frames, bytes, flows, refused; null if the service has none of its own";
+  .counters            frames, bytes, flows, refused, half_open_evicted, limited, snat_exhausted,
+                       endpoint_resets; null if the service has none of its own
+  .rates               with --interval or --watch: the same, by how much they have grown a second
+With --watch, a document a line.";
 
 /// After the options of `flows`.
 pub(crate) const FLOWS: &str = "\
@@ -36,6 +40,7 @@ JSON (one object a line):
 pub(crate) const COUNTERS: &str = "\
 Example:
   portgate counters --workers
+  portgate counters --interval 5
 
 At rest: received + originated = sent + all drops + (parked - unparked).
 
@@ -46,7 +51,10 @@ JSON (one document):
   links[]     name, rx_frames, rx_bytes, tx_frames, tx_bytes, unfinished_checksums, truncated,
               dropped
   workers[]   worker, totals, drops
-The totals are sums over the workers and the main core.";
+  main        totals, drops of the main core
+  rates       with --interval or --watch: totals, drops, links[], workers[] again, each number by
+              how much it has grown a second (null = not known)
+The totals are sums over the workers and the main core. With --watch, a document a line.";
 
 /// After the options of `links`.
 pub(crate) const LINKS: &str = "\
@@ -57,6 +65,74 @@ JSON (one document):
   links[]   name, device, driver, mac, mtu, vlan, up, speed_mbps (null = unknown), missed (frames
             that the device dropped for want of room), rx_frames, rx_bytes, tx_frames, tx_bytes,
             unfinished_checksums, truncated, dropped, notes[]";
+
+/// After the options of `latency`.
+pub(crate) const LATENCY: &str = "\
+Examples:
+  portgate latency
+  portgate latency --interval 10 --json
+
+Of each worker's bursts one in 64 is timed, from the moment that it was taken from its link to the
+moment that its frames were given to theirs. The other two come from the control plane.
+
+JSON (one document):
+  unit                 seconds
+  workers[]            worker, count, p10, p50, p75, p90, p99, p999, p9999, max (null = none
+                       timed), buckets[] {from, to, count}
+  commit               the same: updates, from the first record to the data plane's word
+  network_programming  the same: changes of endpoints, from the cluster to the workers; both are
+                       null if the control plane does not answer";
+
+/// After the options of `top`.
+pub(crate) const TOP: &str = "\
+Examples:
+  portgate top
+  portgate top --once --interval 5
+
+q, Esc or Ctrl-C ends it. The load of a worker is the part of its time that goes into bursts that are not
+empty, from rx to tx, as far as one timed burst in 64 tells.
+
+JSON (one document, after one interval; rates are for a second):
+  generation
+  flows       open, capacity (what the tables are made for), created, removed
+  workers[]   worker, frames, frames_a_burst, load (0 to 1)
+  links[]     name, rx_frames, rx_bytes, tx_frames, tx_bytes
+  services[]  name (namespace/name:port), frames, bytes, flows, refused; the busiest first
+  drops[]     reason, frames, total; only what has occurred";
+
+/// After the options of `trace`.
+pub(crate) const TRACE: &str = "\
+Examples:
+  portgate trace --from 203.0.113.50 --to 203.0.113.10:30379
+  portgate trace --service default/mynginx --pcap trace.pcapng
+  portgate trace --dropped --limit 20
+  portgate trace --reason no_flow --reason unresolved
+
+'portgate: tracing' on standard error says that frames are traced from then on. A frame that is put aside
+until its next hop is resolved is shown again when it is taken up.
+
+JSON (one object a line):
+  number, time, worker
+  link         that it came in by; null for one that had been put aside
+  frame        in words
+  length       in bytes
+  bytes        the first ones, in hexadecimal
+  stages[]     each {stage: resumed|parsed|found|decided|translated|next_hop|waits|answered|
+               dropped} with
+  .parsed      kind
+  .found       state, service, forward (client to endpoint)
+  .decided     verdict (translate, reject, drop, pass), reason, service, frontend, kind
+               (clusterip, nodeport, loadbalancer, externalip), client (pod, node, outside),
+               backends, masquerade
+  .translated  from, to, new_from, new_to
+  .next_hop    link, address
+  .waits       what (neighbour, first_fragment)
+  .dropped     reason, as 'portgate counters' names it
+  out[]        what was put out: link, frame, length, bytes, handed_over (to the worker that
+               sends for this one), refused (tx_full)
+  outcome      sent, answered, waiting or dropped
+  reason       of the drop, or null
+The last object: ended (limit, time, takeover), frames, examined, unexamined, missed";
 
 /// After the options of `explain`.
 pub(crate) const EXPLAIN: &str = "\

@@ -1,8 +1,8 @@
 //! The operator's command: what was typed ([`args`]), and a module for each thing it can do.
 //!
-//! `services`, `flows`, `counters` and `links` read the region of a running gateway through a
-//! read-only mapping ([`observe`], [`installed`]), and `services` asks the control plane for what is not in
-//! there ([`unproxied`]); `explain` and `check` need no gateway.
+//! `services`, `flows`, `counters`, `links` and `latency` read the region of a running gateway through a
+//! read-only mapping ([`observe`], [`installed`]), and `services` and `latency` ask the control plane for what is not
+//! in there ([`controlplane`], [`unproxied`]); `trace` asks the data plane; `explain` and `check` need no gateway.
 //!
 //! Who may call whom: the commands call `observe`, `installed`, `unproxied`, `words` and `table`; these call none
 //! of them. Everything may call `failure`.
@@ -10,17 +10,23 @@
 
 pub mod args;
 mod check;
+mod controlplane;
 mod counters;
 mod explain;
 mod failure;
 mod flows;
+mod generate;
 mod help;
 mod installed;
+mod latency;
 mod links;
 mod manifests;
 mod observe;
+mod rates;
 mod services;
 mod table;
+mod top;
+mod trace;
 mod unproxied;
 mod version;
 mod words;
@@ -55,8 +61,12 @@ fn dispatch(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
         Command::Flows(options) => flows::run(&settings()?, options, json, out),
         Command::Counters(options) => counters::run(&settings()?, options, json, out),
         Command::Links => links::run(&settings()?, json, out),
+        Command::Latency(options) => latency::run(&settings()?, options, json, out),
+        Command::Top(options) => top::run(&settings()?, options, json, out),
+        Command::Trace(options) => trace::run(&settings()?, options, json, out),
         Command::Explain(options) => explain::run(&settings()?, options, json, out),
         Command::Check(options) => check::run(&arguments.config, options, json, out),
         Command::Version => version::run(json, out),
+        Command::Generate(what) => generate::run(what, out),
     }
 }

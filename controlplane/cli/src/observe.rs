@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
 use engine::reason::Reason;
-use hugepages::{Region, RegionError};
+use hugepages::{LinkInfo, Region, RegionError};
 use serde_json::{Map, Value};
 use settings::Settings;
 
@@ -56,6 +56,14 @@ fn unusable(path: &Path, error: RegionError) -> Failure {
 fn silence(region: &Region) -> Duration {
     let now = hugepages::region::monotonic_nanos();
     Duration::from_nanos(now.saturating_sub(region.data_plane().heartbeat))
+}
+
+/// The links' names, by their numbers; of those that say nothing of themselves the number.
+pub(crate) fn link_names(region: &Region) -> Vec<String> {
+    let name = |at: u16| {
+        LinkInfo::read(&region.link(at)).map_or_else(|| format!("#{at}"), |info| info.name)
+    };
+    (0..region.geometry().links).map(name).collect()
 }
 
 /// The counters of a region: one block for each worker, and the last one for the main core.

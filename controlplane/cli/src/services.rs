@@ -12,6 +12,7 @@ use crate::args::ServicesOptions;
 use crate::failure::Failure;
 use crate::installed::{Installed, is_called, is_named};
 use crate::observe::{self, AllCounters, numbers};
+use crate::rates::{self, Reading};
 use crate::table::Table;
 use crate::unproxied;
 use crate::words::{CLASSES, class_name, endpoint, kind_name, kind_title, or_dash, reason};
@@ -34,11 +35,35 @@ pub(crate) fn run(
     json: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let region = observe::open(settings)?;
-    let view = View {
-        installed: Installed::of(&region)?,
-        counters: AllCounters::of(&region),
+    let read = || {
+        let view = View::of(settings)?;
+        let services = view.installed.services();
+        let counts = services.into_iter().map(|service| {
+            let counts = view.counts(service, ServiceCounter::ALL).map(numbers);
+            (key(service), counts.into())
+        });
+        Ok(Value::Object(counts.collect()))
     };
+    let show = |reading: &Reading, out: &mut dyn Write| show(settings, options, json, reading, out);
+    rates::watch(&options.rates, !json, out, read, show)
+}
+
+/// Names a service port.
+fn key(service: &Service) -> String {
+    let Service {
+        name, port_name, ..
+    } = service;
+    format!("{name}:{port_name}/{}", service.protocol.name())
+}
+
+fn show(
+    settings: &Settings,
+    options: &ServicesOptions,
+    json: bool,
+    reading: &Reading,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let view = View::of(settings)?;
     let mut services = view.installed.services();
     if let Some(name) = &options.service {
         services.retain(|service| is_named(service, name));
@@ -50,20 +75,19 @@ pub(crate) fn run(
         found.retain(|entry| is_called(entry["service"].as_str().unwrap_or_default(), name));
     }
     if json {
-        let digest = region.installed().map(|state| state.digest.to_string());
         let services = services
             .iter()
-            .map(|service| view.json(service, of(service)));
+            .map(|service| view.json(service, of(service), reading));
         let shown = json!({
             "generation": view.installed.generation,
-            "digest": digest,
+            "digest": view.digest,
             "services": services.collect::<Vec<_>>(),
             "unproxied": unproxied,
         });
         writeln!(out, "{shown}")?;
         return Ok(());
     }
-    let mut table = Table::new(&[
+    let mut headings = vec![
         "SERVICE",
         "PORT",
         "TYPE",
@@ -75,9 +99,13 @@ pub(crate) fn run(
         ">FRAMES",
         ">BYTES",
         ">REFUSED",
-    ]);
+    ];
+    if reading.rates.is_some() {
+        headings.extend([">FLOWS/S", ">FRAMES/S", ">BYTES/S", ">REFUSED/S"]);
+    }
+    let mut table = Table::new(&headings);
     for service in services {
-        view.rows(service, of(service), &mut table);
+        view.rows(service, of(service), reading, &mut table);
     }
     table.flush(out)?;
     Ok(unproxied::show(&unproxied.unwrap_or_default(), out)?)
@@ -86,17 +114,38 @@ pub(crate) fn run(
 struct View {
     installed: Installed,
     counters: AllCounters,
+    digest: Option<String>,
 }
 
 impl View {
+    fn of(settings: &Settings) -> Result<Self, Failure> {
+        let region = observe::open(settings)?;
+        Ok(Self {
+            installed: Installed::of(&region)?,
+            counters: AllCounters::of(&region),
+            digest: region.installed().map(|state| state.digest.to_string()),
+        })
+    }
+
     /// A service's rows: its name and counters stand in the first alone, an address in the first of
     /// its own.
-    fn rows(&self, service: &Service, frontends: &[&Frontend], table: &mut Table) {
+    fn rows(
+        &self,
+        service: &Service,
+        frontends: &[&Frontend],
+        reading: &Reading,
+        table: &mut Table,
+    ) {
         let mut name = [service.name.as_str(), or_dash(&service.port_name)];
-        let mut counts = self.counts(service, COUNTERS).map_or_else(
+        let counts = self.counts(service, COUNTERS).map_or_else(
             || COUNTERS.map(|_| "shared".to_owned()),
             |counts| counts.map(|(_, count)| count.to_string()),
         );
+        let rates = reading.rates.iter().flat_map(|rates| {
+            let of_service = &rates[key(service)];
+            COUNTERS.map(|(_, name)| rates::text(&of_service[name]))
+        });
+        let mut counts: Vec<_> = counts.into_iter().chain(rates).collect();
         let mut push = |cells: [&str; 5]| {
             let counts = std::mem::take(&mut counts);
             let cells = name.iter().chain(&cells).map(|cell| (*cell).to_owned());
@@ -132,13 +181,13 @@ impl View {
         }
     }
 
-    fn json(&self, service: &Service, frontends: &[&Frontend]) -> Value {
+    fn json(&self, service: &Service, frontends: &[&Frontend], reading: &Reading) -> Value {
         let (policy, drain) = match service.on_endpoint_gone {
             OnEndpointGone::Keep => ("keep", None),
             OnEndpointGone::Drain(seconds) => ("drain", Some(seconds)),
             OnEndpointGone::Reset => ("reset", None),
         };
-        json!({
+        let mut shown = json!({
             "service": service.name,
             "port_name": service.port_name,
             "protocol": service.protocol.name(),
@@ -146,8 +195,12 @@ impl View {
             "serving": self.endpoints(service.serving),
             "on_endpoint_gone": policy,
             "drain_seconds": drain,
-            "counters": self.counts(service, ServiceCounter::ALL).map(numbers),
-        })
+            "counters": reading.now[key(service)],
+        });
+        if let Some(rates) = &reading.rates {
+            shown["rates"] = rates[key(service)].clone();
+        }
+        shown
     }
 
     fn frontend(&self, frontend: &Frontend) -> Value {

@@ -435,3 +435,89 @@ fn a_closed_pipe_ends_the_command_quietly() {
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{command}");
     }
 }
+
+#[test]
+fn rates_are_what_has_grown_meanwhile() {
+    let running = busy();
+    running.region.beat();
+    let folder = &running.folder;
+    let shown = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| folder.run(&["counters", "--interval", "1", "--json"]));
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        running
+            .counters(0)
+            .add(engine::counters::Total::Received, 5000);
+        running.counters(1).drop_many(engine::Reason::TxFull, 2000);
+        serde_json::from_str::<Value>(&said(&asked.join().unwrap())).unwrap()
+    });
+    let rate = |value: &Value| value.as_f64().unwrap();
+    let rates = &shown["rates"];
+    // The machine may be busy, so that it takes longer.
+    let received = rate(&rates["totals"]["received"]);
+    assert!((1000.0..=5000.0).contains(&received), "{received}");
+    let dropped = rate(&rates["drops"]["tx_full"]);
+    assert!(
+        (dropped / received - 0.4).abs() < 0.01,
+        "{dropped} {received}"
+    );
+    assert_eq!(rates["totals"]["sent"], 0.0);
+    assert_eq!(rates["workers"][1]["worker"], 1, "its number is no rate");
+    assert_eq!(shown["totals"]["received"], 5120);
+    let table = running.said(&["services", "--interval", "0.1"]);
+    assert!(table.contains("FRAMES/S"), "{table}");
+}
+
+#[test]
+fn latency_shows_quantiles_and_a_curve_for_each_worker() {
+    let running = busy();
+    for nanos in [1_000, 2_000, 4_000, 1_000_000] {
+        running.counters(0).note_time(nanos);
+    }
+    let shown = running.json(&["latency"]);
+    let worker = &shown["workers"][0];
+    assert_eq!(
+        (&worker["worker"], &worker["count"]),
+        (&json!(0), &json!(4))
+    );
+    let seconds = |name: &str| worker[name].as_f64().unwrap();
+    assert!((1.8e-6..=2.4e-6).contains(&seconds("p50")), "{worker}");
+    assert!((0.9e-3..=1.2e-3).contains(&seconds("max")), "{worker}");
+    assert_eq!(worker["buckets"].as_array().unwrap().len(), 4);
+    assert_eq!(shown["workers"][1]["p50"], Value::Null);
+    assert_eq!(shown["commit"], Value::Null, "there is no control plane");
+    let text = running.said(&["latency"]);
+    assert!(text.contains("4 timed") && text.contains('█'), "{text}");
+    assert!(text.contains("the control plane does not answer"), "{text}");
+}
+
+#[test]
+fn top_shows_one_screen_and_wants_a_terminal_for_more() {
+    let running = busy();
+    running.region.beat();
+    let screen = running.said(&["top", "--once", "--interval", "0.2"]);
+    for words in [
+        "default/mynginx:http",
+        "no_endpoint",
+        "worker 1",
+        "outside",
+        "of 2048",
+    ] {
+        assert!(screen.contains(words), "no {words:?} in\n{screen}");
+    }
+    let shown = running.json(&["top", "--interval", "0.2"]);
+    assert_eq!(shown["flows"]["capacity"], 2048);
+    assert_eq!(shown["workers"].as_array().unwrap().len(), 2);
+    let wrong = complaint(&running.run(&["top"]), 2);
+    assert!(wrong.contains("--once"), "{wrong}");
+}
+
+#[test]
+fn a_trace_without_a_data_plane_that_answers_is_told_so() {
+    let running = busy();
+    let said = complaint(&running.run(&["trace"]), 1);
+    assert!(said.contains("cannot ask the data plane"), "{said}");
+    let said = complaint(&running.run(&["trace", "--service", "nobody"]), 2);
+    assert!(said.contains("no such service"), "{said}");
+    let said = complaint(&running.run(&["trace", "--bytes", "3"]), 2);
+    assert!(said.contains("bytes = 3: must be from 14"), "{said}");
+}

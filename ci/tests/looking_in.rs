@@ -1,0 +1,128 @@
+//! `portgate latency`, `top` and rates on a running gateway that carries traffic.
+
+use std::time::{Duration, Instant};
+
+use ci::gateway::Gateway;
+use ci::topology::{HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
+use ci::{curl, wait};
+use serde_json::Value;
+
+/// What a command says while a client fetches one page after the other.
+fn under_load(net: &Topology, gateway: &Gateway<'_>, arguments: &[&str]) -> String {
+    let (said, pages) = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| gateway.portgate(arguments));
+        let mut pages = 0;
+        while !asked.is_finished() {
+            curl::expect(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT), "pod-0\n");
+            pages += 1;
+        }
+        (asked.join().expect("the command ends"), pages)
+    });
+    assert!(pages > 0, "nothing was fetched meanwhile");
+    said
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text}"))
+}
+
+fn named<'a>(list: &'a Value, key: &str, start: &str) -> &'a Value {
+    let all = list.as_array().into_iter().flatten();
+    let mut found = all.filter(|each| {
+        each[key]
+            .as_str()
+            .is_some_and(|name| name.starts_with(start))
+    });
+    found
+        .next()
+        .unwrap_or_else(|| panic!("no {start} in {list}"))
+}
+
+#[test]
+fn rates_loads_and_times_show_the_traffic_there_is() {
+    let net = Topology::new(Plan::default());
+    let _server = net.start_nginx(0);
+    net.apply(&[0]);
+    let gateway = net.start_gateway();
+    let above = |value: &Value| value.as_f64().is_some_and(|number| number > 0.0);
+
+    let top = json(&under_load(
+        &net,
+        &gateway,
+        &["top", "--json", "--interval", "1"],
+    ));
+    let service = named(&top["services"], "name", "default/mynginx");
+    for name in ["frames", "bytes", "flows"] {
+        assert!(above(&service[name]), "{name} of {service}");
+    }
+    assert!(
+        above(&named(&top["links"], "name", "outside")["rx_frames"]),
+        "{top}"
+    );
+    assert!(above(&top["flows"]["open"]), "{top}");
+    let screen = under_load(&net, &gateway, &["top", "--once", "--interval", "1"]);
+    for words in ["default/mynginx", "worker 0", "outside", "pods", "of 81920"] {
+        assert!(screen.contains(words), "no {words:?} in\n{screen}");
+    }
+
+    let counters = json(&under_load(
+        &net,
+        &gateway,
+        &["counters", "--json", "--interval", "1"],
+    ));
+    assert!(
+        above(&counters["rates"]["totals"]["received"]),
+        "{counters}"
+    );
+    let services = json(&under_load(
+        &net,
+        &gateway,
+        &["services", "--json", "--interval", "1"],
+    ));
+    let service = named(&services["services"], "service", "default/mynginx");
+    assert!(service["rates"]["frames"].is_number(), "{service}");
+
+    // One burst in 64 is timed.
+    let begun = Instant::now();
+    let latency = wait::until("a burst is timed", Duration::from_secs(20), || {
+        let shown = json(&under_load(&net, &gateway, &["latency", "--json"]));
+        above(&shown["workers"][0]["count"]).then_some(shown)
+    });
+    let worker = &latency["workers"][0];
+    let longest = worker["max"].as_f64().expect("a time");
+    assert!(
+        longest > 0.0 && longest < begun.elapsed().as_secs_f64(),
+        "{worker}"
+    );
+    assert!(above(&latency["commit"]["count"]), "{latency}");
+    assert!(above(&latency["commit"]["p50"]), "{latency}");
+    let text = gateway.portgate(&["latency"]);
+    assert!(
+        text.contains("Worker 0: bursts") && text.contains('█'),
+        "{text}"
+    );
+    let service = [
+        "trace",
+        "--service",
+        "mynginx",
+        "--limit",
+        "3",
+        "--seconds",
+        "20",
+    ];
+    let trace = under_load(&net, &gateway, &service);
+    assert!(
+        trace.contains("decided     no flow; default/mynginx"),
+        "{trace}"
+    );
+    assert!(
+        trace.contains("3 frames; as many frames as were asked for"),
+        "{trace}"
+    );
+    if let Some(folder) = std::env::var_os("PORTGATE_PICTURES") {
+        let folder = std::path::PathBuf::from(folder);
+        for (name, text) in [("top", &screen), ("latency", &text), ("trace", &trace)] {
+            std::fs::write(folder.join(name), text).expect("the picture is written");
+        }
+    }
+}
