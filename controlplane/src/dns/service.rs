@@ -53,7 +53,7 @@ impl DnsService {
 
     fn external(target: &str) -> Self {
         let name = Name::from_ascii(target.trim_end_matches('.')).ok();
-        let alias = name.filter(|name| !name.is_root()).map(|mut name| {
+        let alias = name.filter(|name| name.iter().count() > 0).map(|mut name| {
             name.set_fqdn(true);
             name
         });
