@@ -117,7 +117,7 @@ mod tests {
         let (rate, burst) = (1_000, 10);
         // Ten times as many frames as may be looked at, for two seconds.
         let looked: Vec<u64> = (0..2_000)
-            .filter(|turn| effort.spend(burst, rate, 1 << 40 | turn * 1_000_000))
+            .filter(|turn| effort.spend(burst, rate, (1 << 40) | (turn * 1_000_000)))
             .collect();
         let in_first = looked.iter().filter(|turn| **turn < 1_000).count() as u64;
         let in_second = looked.len() as u64 - in_first;
