@@ -11,6 +11,7 @@ use engine::counters::Counters;
 use engine::install::Installed;
 use engine::slots::ServiceSlots;
 use engine::{Pipeline, Shared};
+use hugepages::host::need::geometry;
 use hugepages::{LinkInfo, Origin, Region};
 use settings::{Device, Settings};
 
@@ -88,7 +89,7 @@ pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
 type Taken = (Region, Origin);
 
 fn take_region(settings: &Settings) -> Result<Taken, Error> {
-    let (path, geometry) = (&settings.region.path, wiring::geometry(settings));
+    let (path, geometry) = (&settings.region.path, geometry(settings));
     let (region, origin) = Region::create_for(path, &geometry, wiring::group(settings)?)?;
     tracing::info!(path = %path.display(), "{origin}");
     Ok((region, origin))

@@ -1,14 +1,14 @@
 //! From settings to what DPDK and the engine take.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use dpdk::{Eal, EalConfig, LcorePlan, LogLevel, Mempool, Port, PortConfig, PortDevice, Queue};
 use engine::flow::Timeouts;
 use engine::limits::Limits;
 use engine::shared::{Choice, Options};
 use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
-use hugepages::layout::Geometry;
+use hugepages::host::Root;
+use hugepages::host::pages::{self, TWO_MIB};
 use hugepages::object::Prefix;
 use settings::{BackendChoice, Device, HugePages, Settings};
 
@@ -26,18 +26,6 @@ const CACHE: u32 = 256;
 
 /// Links that a data plane can have: the engine's counters and neighbours know no more.
 const MAX_LINKS: usize = engine::counters::MAX_LINKS;
-
-/// The region's geometry: one more counter block than workers, for the main core.
-pub(crate) fn geometry(settings: &Settings) -> Geometry {
-    let links = settings.links.len() as u16;
-    let region = &settings.region;
-    Geometry::new(
-        settings.workers.count + 1,
-        links,
-        region.flows,
-        region.flows_v6,
-    )
-}
 
 /// Id of the group that the region's files are given to.
 pub(crate) fn group(settings: &Settings) -> Result<Option<u32>, Error> {
@@ -119,7 +107,7 @@ pub(crate) fn start_eal(settings: &Settings) -> Result<Eal, Error> {
 /// Whether packet memory is to be on huge pages.
 fn huge_pages(settings: &Settings) -> Result<bool, Error> {
     let wanted = u64::from(settings.region.packet_memory_mb);
-    let free = free_huge_mb(Path::new("/sys/kernel/mm/hugepages"));
+    let free = free_huge_mb(&Root::default());
     match settings.region.huge_pages {
         HugePages::Off => Ok(false),
         HugePages::Auto if free >= wanted => Ok(true),
@@ -134,18 +122,13 @@ fn huge_pages(settings: &Settings) -> Result<bool, Error> {
         HugePages::Require if free >= wanted => Ok(true),
         HugePages::Require => Err(Error::Unsuitable(format!(
             "region.huge_pages = \"require\": {wanted} MiB of 2 MiB huge pages are needed and \
-             {free} MiB are free; reserve them (sysctl vm.nr_hugepages={}) or set \"auto\"",
-            wanted.div_ceil(2)
+             {free} MiB are free; reserve them (portgate-hugepages reserve) or set \"auto\""
         ))),
     }
 }
 
-fn free_huge_mb(directory: &Path) -> u64 {
-    let file = directory.join("hugepages-2048kB/free_hugepages");
-    let pages = std::fs::read_to_string(file)
-        .ok()
-        .and_then(|text| text.trim().parse::<u64>().ok());
-    pages.unwrap_or(0) * 2
+fn free_huge_mb(root: &Root) -> u64 {
+    pages::pool(root, None, TWO_MIB).map_or(0, |pool| pool.free * TWO_MIB / 1024)
 }
 
 /// A link with its device open.

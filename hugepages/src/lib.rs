@@ -12,6 +12,9 @@
 //! | words | [`record`], [`object`], [`link_info`] | bytes and their meaning |
 //! | memory | [`slab`], [`sync`] | atomics in cache lines |
 //!
+//! Beside them stands [`host`]: what the machine must give before there is a region or a frame, and the
+//! command `portgate-hugepages` that shows it and sets it up.
+//!
 //! Rules that hold everywhere:
 //!
 //! * The other process is not trusted to be correct. Everything that it writes is copied out, then
@@ -30,6 +33,8 @@ pub mod cursor;
 pub mod digest;
 #[cfg_attr(loom, allow(dead_code))]
 pub mod header;
+#[cfg(not(loom))]
+pub mod host;
 pub mod journal;
 pub mod layout;
 pub mod link_info;

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::str::FromStr;
 
+use hugepages::host::pages::{self, Added, TWO_MIB};
+use hugepages::host::{Linux, Root};
 use hugepages::layout::{Geometry, Layout};
 use hugepages::region::Family;
 use hugepages::{Line, Region, Slab, TagLine};
@@ -18,7 +20,6 @@ use signal_hook::low_level::emulate_default_handler;
 
 use crate::Error;
 
-const RESERVED: &str = "/proc/sys/vm/nr_hugepages";
 const TUNABLES: &str = "GLIBC_TUNABLES";
 const TRANSPARENT: &str = "glibc.malloc.hugetlb=1";
 
@@ -95,7 +96,7 @@ pub fn ensure_transparent() -> Result<(), Error> {
 /// Huge pages of 2 MiB, reserved until dropped, and a hugetlbfs to make files on.
 #[derive(Debug)]
 pub struct Reserved {
-    added: u64,
+    added: Added,
     mount: tempfile::TempDir,
 }
 
@@ -107,28 +108,15 @@ impl Reserved {
     /// [`Error::Run`] without the right, or if memory is too fragmented for as many.
     pub fn new(count: u64) -> Result<Self, Error> {
         let fail = |what: String| Error::Run(format!("--huge-pages {count}: {what}"));
-        let before = number(RESERVED).ok_or_else(|| fail(format!("cannot read {RESERVED}")))?;
-        let free = number("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages");
-        let wanted = before + count.saturating_sub(free.unwrap_or(0));
-        fs::write(RESERVED, wanted.to_string())
-            .map_err(|error| fail(format!("cannot write {RESERVED}: {error}")))?;
-        let got = number(RESERVED).unwrap_or(0);
-        if got < wanted {
-            let _ = fs::write(RESERVED, before.to_string());
-            return Err(fail(format!(
-                "the kernel found only {} free pages of 2 MiB",
-                got.saturating_sub(before)
-            )));
-        }
+        let root = Root::default();
+        let added = pages::ensure_free(&root, &mut Linux(&root), None, TWO_MIB, count)
+            .map_err(|error| fail(error.to_string()))?;
         let mount = tempfile::tempdir().map_err(|error| fail(error.to_string()))?;
         let mounted = Command::new("mount")
             .args(["-t", "hugetlbfs", "-o", "pagesize=2M", "perf"])
             .arg(mount.path())
             .status();
-        let reserved = Self {
-            added: wanted - before,
-            mount,
-        };
+        let reserved = Self { added, mount };
         match mounted {
             Ok(status) if status.success() => Ok(reserved),
             _ => Err(fail("cannot mount a hugetlbfs".to_owned())),
@@ -170,12 +158,10 @@ impl Drop for Reserved {
     }
 }
 
-/// What was added is taken away; others may have reserved some meanwhile. Pages in use are freed when they no longer are.
-fn release(added: u64, mount: &Path) {
+fn release(added: Added, mount: &Path) {
     let _ = Command::new("umount").arg("-l").arg(mount).status();
-    if let Some(now) = number(RESERVED) {
-        let _ = fs::write(RESERVED, now.saturating_sub(added).to_string());
-    }
+    let root = Root::default();
+    let _ = pages::give_back(&root, &mut Linux(&root), added);
 }
 
 /// Gives tables their memory.
@@ -259,8 +245,4 @@ fn geometry(family: Family, flows: usize) -> Geometry {
         flows,
         flows_v6,
     }
-}
-
-fn number(path: &str) -> Option<u64> {
-    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
