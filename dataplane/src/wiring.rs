@@ -1,6 +1,7 @@
 //! From settings to what DPDK and the engine take.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use dpdk::{Eal, EalConfig, LcorePlan, LogLevel, Mempool, Port, PortConfig, PortDevice, Queue};
 use engine::flow::Timeouts;
