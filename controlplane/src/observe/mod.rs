@@ -64,7 +64,7 @@ impl Observer {
         }
     }
 
-    /// Looks at the gateway. It may take as long as counting all flows does: some 0.3 s for a million.
+    /// Looks at the gateway. It may take as long as counting all flows does.
     ///
     /// # Errors
     ///
