@@ -4,12 +4,13 @@ use std::io::Write;
 
 use engine::counters::{Counters, LinkCounter, Total};
 use engine::reason::Reason;
+use portgate_controlplane::observe::{AllCounters, drops, total};
 use serde_json::{Map, Value, json};
 use settings::Settings;
 
 use crate::args::CountersOptions;
 use crate::failure::Failure;
-use crate::observe::{self, AllCounters, LINK_COUNTERS, drops, numbers, total};
+use crate::observe::{self, numbers};
 use crate::rates::{self, Reading};
 use crate::table::Table;
 
@@ -126,7 +127,7 @@ fn links(reading: &Reading, out: &mut dyn Write) -> Result<(), Failure> {
     let mut rows = |links: &Value, mark: &str, text: fn(&Value) -> String| {
         for link in links.as_array().into_iter().flatten() {
             let name = link["name"].as_str().unwrap_or_default();
-            let counts = LINK_COUNTERS.map(|(_, counter)| text(&link[counter]));
+            let counts = LinkCounter::ALL.map(|(_, counter)| text(&link[counter]));
             table.push(std::iter::once(format!("{name}{mark}")).chain(counts));
         }
     };
@@ -140,7 +141,7 @@ fn links(reading: &Reading, out: &mut dyn Write) -> Result<(), Failure> {
 fn document(counters: &AllCounters, names: &[String]) -> Value {
     let links = names.iter().enumerate().map(|(at, name)| {
         let count = |(counter, name): (LinkCounter, _)| (name, counters.link(at, counter));
-        let mut link = numbers(LINK_COUNTERS.map(count));
+        let mut link = numbers(LinkCounter::ALL.map(count));
         link.insert("name".to_owned(), name.clone().into());
         link
     });

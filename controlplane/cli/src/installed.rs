@@ -1,14 +1,13 @@
-//! What is installed, as the region's journal tells it.
+//! What is installed, and where its services are counted.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
 use engine::slots::ServiceSlots;
-use hugepages::codec::Assembler;
+use hugepages::Region;
 use hugepages::object::{
     Backend, Frontend, Key, Kind, NO_KEY, Object, ObjectId, Prefix, Protocol, Service,
 };
-use hugepages::{Message, Record, Region};
+use portgate_controlplane::observe::Contents;
 
 use crate::failure::Failure;
 
@@ -25,8 +24,7 @@ pub(crate) struct Installed {
 impl Installed {
     /// What is installed in this region.
     pub(crate) fn of(region: &Region) -> Result<Self, Failure> {
-        let records = region.journal().and_then(|journal| Ok(journal.read_all()?));
-        let mut installed = Self::replay(&records.map_err(failed)?)?;
+        let mut installed = Self::from(Contents::read(region).map_err(Failure::Failed)?);
         let slots = ServiceSlots::new(region.service_keys());
         for slot in 1.. {
             let Some(key) = slots.key(slot) else { break };
@@ -100,23 +98,15 @@ impl Installed {
     fn get(&self, kind: Kind, key: Key) -> Option<&Object> {
         self.objects.get(&ObjectId { kind, key })
     }
+}
 
-    fn replay(records: &[Record]) -> Result<Self, Failure> {
-        let mut installed = Self::default();
-        let mut assembler = Assembler::new();
-        for record in records {
-            match assembler.push(record).map_err(failed)? {
-                Some(Message::Put(object)) => {
-                    installed.objects.insert(object.id(), object);
-                }
-                Some(Message::Delete(id)) => {
-                    installed.objects.remove(&id);
-                }
-                Some(Message::Commit { generation, .. }) => installed.generation = generation,
-                Some(Message::Begin { .. }) | None => {}
-            }
+impl From<Contents> for Installed {
+    fn from(contents: Contents) -> Self {
+        Self {
+            objects: contents.objects,
+            generation: contents.generation,
+            ..Self::default()
         }
-        Ok(installed)
     }
 }
 
@@ -131,14 +121,11 @@ pub(crate) fn is_called(full: &str, wanted: &str) -> bool {
     full == wanted || name == wanted
 }
 
-fn failed(cause: impl fmt::Display) -> Failure {
-    Failure::Failed(format!("the region's journal cannot be read: {cause}"))
-}
-
 #[cfg(test)]
 mod tests {
     use hugepages::codec::encode;
     use hugepages::object::{BackendSet, OnEndpointGone, service_key};
+    use hugepages::{Message, Record};
 
     use super::*;
 
@@ -188,7 +175,7 @@ mod tests {
             Message::Delete(Object::Service(service("x/b")).id()),
             commit,
         ]);
-        let installed = Installed::replay(&records).unwrap();
+        let installed = Installed::from(Contents::replay(&records).unwrap());
         let names: Vec<_> = installed
             .services()
             .iter()
@@ -198,15 +185,6 @@ mod tests {
         assert_eq!(installed.backends(key).len(), 19);
         assert_eq!(installed.backends(key + 1), []);
         assert_eq!(installed.generation, 9);
-    }
-
-    #[test]
-    fn a_broken_record_is_said_in_a_sentence() {
-        let mut records = journal(&[Message::Put(Object::Service(service("x/a")))]);
-        records[0].version += 1;
-        let failure = Installed::replay(&records).unwrap_err();
-        assert_eq!(failure.exit_code(), 1);
-        assert!(failure.to_string().contains("journal"), "{failure}");
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::io::Write;
 
 use engine::counters::LinkCounter;
 use hugepages::{LinkInfo, Region};
+use portgate_controlplane::observe::AllCounters;
 use serde_json::{Value, json};
 use settings::Settings;
 
 use crate::failure::Failure;
-use crate::observe::{self, AllCounters, LINK_COUNTERS};
+use crate::observe;
 use crate::table::Table;
 
 /// Shows the links.
@@ -97,7 +98,7 @@ fn document(at: usize, info: &LinkInfo, counters: &AllCounters) -> Value {
         "missed": info.missed,
         "notes": notes(at, info, counters),
     });
-    for (counter, name) in LINK_COUNTERS {
+    for (counter, name) in LinkCounter::ALL {
         link[name] = counters.link(at, counter).into();
     }
     link

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 
 use engine::counters::ServiceCounter;
 use hugepages::object::{Action, Frontend, OnEndpointGone, Service, SourceClass};
+use portgate_controlplane::observe::AllCounters;
 use serde_json::{Value, json};
 use settings::Settings;
 
 use crate::args::ServicesOptions;
 use crate::failure::Failure;
 use crate::installed::{Installed, is_called, is_named};
-use crate::observe::{self, AllCounters, numbers};
+use crate::observe::{self, numbers};
 use crate::rates::{self, Reading};
 use crate::table::Table;
 use crate::unproxied;

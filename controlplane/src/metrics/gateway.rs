@@ -15,33 +15,25 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::observe::{InstalledService, Observer, STATES, View};
+use crate::observe::{InstalledService, Observer, STATES, View, drops};
 
 /// Labels of one series.
 type Labels = Vec<(&'static str, String)>;
 
-/// A link's counters, by their names.
-const LINK_COUNTERS: [(LinkCounter, &str, &str); 7] = [
-    (LinkCounter::RxFrames, "link_rx_frames", "Frames received"),
-    (LinkCounter::RxBytes, "link_rx_bytes", "Bytes received"),
-    (LinkCounter::TxFrames, "link_tx_frames", "Frames sent"),
-    (LinkCounter::TxBytes, "link_tx_bytes", "Bytes sent"),
-    (
-        LinkCounter::UnfinishedChecksums,
-        "link_unfinished_checksums",
-        "First frames of flows whose sender left the checksum to hardware that is not there",
-    ),
-    (
-        LinkCounter::Truncated,
-        "link_truncated",
-        "Frames cut short by the device",
-    ),
-    (
-        LinkCounter::Dropped,
-        "link_dropped",
-        "Frames dropped for any other reason",
-    ),
-];
+/// What a link's counter counts.
+const fn link_help(counter: LinkCounter) -> &'static str {
+    match counter {
+        LinkCounter::RxFrames => "Frames received",
+        LinkCounter::RxBytes => "Bytes received",
+        LinkCounter::TxFrames => "Frames sent",
+        LinkCounter::TxBytes => "Bytes sent",
+        LinkCounter::UnfinishedChecksums => {
+            "First frames of flows whose sender left the checksum to hardware that is not there"
+        }
+        LinkCounter::Truncated => "Frames cut short by the device",
+        LinkCounter::Dropped => "Frames dropped for any other reason",
+    }
+}
 
 /// What a service's counter counts.
 const fn service_help(counter: ServiceCounter) -> &'static str {
@@ -128,13 +120,14 @@ fn workers(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
         let name = format!("worker_{}", total.name());
         let help = format!("Counter {} of `portgate counters`, by worker", total.name());
         let series = view
-            .blocks()
+            .counters
+            .named()
             .map(|(worker, block)| (vec![("worker", worker)], block.total(total)));
         sheet.counters(&name, &help, series)?;
     }
     let drops = Reason::ALL.iter().map(|reason| {
         let labels = vec![("reason", reason.name().to_owned())];
-        (labels, view.drops(*reason))
+        (labels, drops(view.counters.blocks(), *reason))
     });
     sheet.counters("drops", "Frames dropped, by reason", drops)
 }
@@ -142,11 +135,11 @@ fn workers(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
 fn links(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
     let links = view.links();
     let label = |info: &LinkInfo| vec![("link", info.name.clone())];
-    for (counter, name, help) in LINK_COUNTERS {
+    for (counter, name) in LinkCounter::ALL {
         let series = links
             .iter()
-            .map(|(at, info)| (label(info), view.link(*at, counter)));
-        sheet.counters(name, help, series)?;
+            .map(|(at, info)| (label(info), view.counters.link(*at, counter)));
+        sheet.counters(&format!("link_{name}"), link_help(counter), series)?;
     }
     let help = "Frames that the device had no room for";
     let missed = links.iter().map(|(_, info)| (label(info), info.missed));
@@ -228,7 +221,7 @@ fn services(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
         let name = format!("service_{name}");
         let series = own
             .iter()
-            .map(|(service, slot)| (labels(service), view.service(*slot, counter)));
+            .map(|(service, slot)| (labels(service), view.counters.service(*slot, counter)));
         let series = sheet.bounded(&name, series);
         sheet.counters(&name, service_help(counter), series)?;
     }

@@ -1,15 +1,15 @@
 //! The services that are installed, as the region's journal tells it, and where they are counted.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt::Display;
 use std::net::SocketAddr;
 
 use engine::slots::ServiceSlots;
-use hugepages::codec::Assembler;
+use hugepages::Region;
 use hugepages::object::{
     Action, Backend, Frontend, FrontendKind, Key, Kind, Object, ObjectId, Protocol, Service,
 };
-use hugepages::{Message, Record, Region};
+
+use super::Contents;
 
 /// Every service port, by name, port name and protocol.
 #[derive(Debug, Default)]
@@ -55,28 +55,12 @@ impl Installed {
     ///
     /// A sentence: the journal cannot be read.
     pub fn read(region: &Region) -> Result<Self, String> {
-        let journal = region.journal().map_err(failed)?;
-        let records = journal.read_all().map_err(failed)?;
         let slots = ServiceSlots::new(region.service_keys());
-        Self::replay(&records, |key| slots.known(key))
+        Ok(Self::of(&Contents::read(region)?, |key| slots.known(key)))
     }
 
-    fn replay(records: &[Record], slot: impl Fn(Key) -> Option<u32>) -> Result<Self, String> {
-        let mut objects: BTreeMap<ObjectId, Object> = BTreeMap::new();
-        let mut last = 0;
-        let mut assembler = Assembler::new();
-        for record in records {
-            match assembler.push(record).map_err(failed)? {
-                Some(Message::Put(object)) => {
-                    objects.insert(object.id(), object);
-                }
-                Some(Message::Delete(id)) => {
-                    objects.remove(&id);
-                }
-                Some(Message::Commit { generation, .. }) => last = generation,
-                Some(Message::Begin { .. }) | None => {}
-            }
-        }
+    fn of(contents: &Contents, slot: impl Fn(Key) -> Option<u32>) -> Self {
+        let objects = &contents.objects;
         let mut frontends: HashMap<Key, Vec<&Frontend>> = HashMap::new();
         for object in objects.values() {
             if let Object::Frontend(frontend) = object
@@ -91,16 +75,16 @@ impl Installed {
         let described = objects.values().filter_map(|object| match object {
             Object::Service(service) => {
                 let frontends = frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
-                Some(describe(service, frontends, &objects, slot(service.key)))
+                Some(describe(service, frontends, objects, slot(service.key)))
             }
             _ => None,
         });
         let mut services: Vec<_> = described.collect();
         services.sort_by(|one, other| sorted_by(one).cmp(&sorted_by(other)));
-        Ok(Self {
-            generation: last,
+        Self {
+            generation: contents.generation,
             services,
-        })
+        }
     }
 }
 
@@ -167,13 +151,8 @@ fn describe(
     }
 }
 
-fn failed(cause: impl Display) -> String {
-    format!("the region's journal cannot be read: {cause}")
-}
-
 #[cfg(test)]
 mod tests {
-    use hugepages::codec::encode;
     use hugepages::object::{BackendSet, NO_KEY, OnEndpointGone, SourceClass, Why, service_key};
 
     use super::*;
@@ -219,11 +198,12 @@ mod tests {
             Object::Service(service),
             Object::Frontend(frontend),
         ];
-        let mut records = Vec::new();
-        for object in objects {
-            encode(&Message::Put(object), &mut records);
-        }
-        let installed = Installed::replay(&records, |_| Some(7)).unwrap();
+        let contents = Contents {
+            objects: objects.map(|object| (object.id(), object)).into(),
+            generation: 3,
+        };
+        let installed = Installed::of(&contents, |_| Some(7));
+        assert_eq!(installed.generation, 3);
         let [service] = installed.services.as_slice() else {
             panic!("{installed:?}")
         };
@@ -240,15 +220,5 @@ mod tests {
             shown,
             expected.map(|(last, new)| (format!("10.0.0.{last}:80"), new))
         );
-    }
-
-    #[test]
-    fn a_broken_record_is_said_in_a_sentence() {
-        let mut records = Vec::new();
-        let set = Object::BackendSet(BackendSet::new(vec![backend(1)]));
-        encode(&Message::Put(set), &mut records);
-        records[0].version += 1;
-        let error = Installed::replay(&records, |_| None).unwrap_err();
-        assert!(error.contains("journal"), "{error}");
     }
 }

@@ -4,6 +4,8 @@
 //! worker notices nothing of it but cache lines that it shares. The flow tables are counted ([`Survey`]) only
 //! when somebody asks, and seldom enough to use a tenth of one CPU at most, however large they are.
 
+mod contents;
+mod counters;
 mod installed;
 mod survey;
 
@@ -11,16 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
-use engine::reason::Reason;
 use hugepages::{LinkInfo, Region, RingFill, State};
 
+pub use contents::Contents;
+pub use counters::{AllCounters, drops, total};
 pub use installed::{Installed, InstalledEndpoint, InstalledService};
 pub use survey::{FamilySurvey, STATES, SnatUse, Survey};
 
 /// A data plane that has not been heard of for this long does not run: it beats at least every few hundred
 /// microseconds, but installing a hundred thousand services keeps it busy for seconds.
-const SILENCE: Duration = Duration::from_secs(10);
+pub const SILENCE: Duration = Duration::from_secs(10);
 
 /// The flow tables are counted again after this time, or ten times what counting took, if that is longer.
 const SURVEY_REST: Duration = Duration::from_secs(2);
@@ -44,8 +46,8 @@ struct Kept {
 #[derive(Debug)]
 pub struct View {
     region: Arc<Region>,
-    /// One block for each worker, and the last one for the main core.
-    counters: Vec<Counters>,
+    /// What the workers and the main core have counted.
+    pub counters: AllCounters,
     /// What is installed.
     pub installed: Arc<Installed>,
     /// What the flow tables held a moment ago.
@@ -72,11 +74,10 @@ impl Observer {
     pub fn look(&self) -> Result<View, String> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let region = kept.region(&self.path)?;
-        let block = |at| Counters::new(region.worker_counters(at), region.service_counters(at));
         let installed = kept.installed(&region)?;
         let (taken, survey) = kept.survey(&region);
         Ok(View {
-            counters: (0..region.geometry().workers).map(block).collect(),
+            counters: AllCounters::of(&region),
             installed,
             survey,
             survey_age: taken.elapsed(),
@@ -140,8 +141,7 @@ impl View {
     /// How long nothing has been heard of the data plane.
     #[must_use]
     pub fn silence(&self) -> Duration {
-        let now = hugepages::region::monotonic_nanos();
-        Duration::from_nanos(now.saturating_sub(self.region.data_plane().heartbeat))
+        silence(&self.region)
     }
 
     /// Whether a data plane runs.
@@ -170,47 +170,13 @@ impl View {
         let read = |at: u16| Some((usize::from(at), LinkInfo::read(&self.region.link(at))?));
         (0..self.region.geometry().links).filter_map(read).collect()
     }
+}
 
-    /// The counters of each worker, by number, and of the main core, as `main`.
-    pub fn blocks(&self) -> impl Iterator<Item = (String, &Counters)> {
-        let main = self.counters.len().saturating_sub(1);
-        self.counters.iter().enumerate().map(move |(at, block)| {
-            let name = if at == main {
-                "main".to_owned()
-            } else {
-                at.to_string()
-            };
-            (name, block)
-        })
-    }
-
-    /// A total over all workers.
-    #[must_use]
-    pub fn total(&self, total: Total) -> u64 {
-        self.sum(|block| block.total(total))
-    }
-
-    /// Frames dropped for a reason, over all workers.
-    #[must_use]
-    pub fn drops(&self, reason: Reason) -> u64 {
-        self.sum(|block| block.drops(reason))
-    }
-
-    /// A link's counter over all workers.
-    #[must_use]
-    pub fn link(&self, link: usize, counter: LinkCounter) -> u64 {
-        self.sum(|block| block.link(link, counter))
-    }
-
-    /// A service's counter over all workers.
-    #[must_use]
-    pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
-        self.sum(|block| block.service(slot, counter))
-    }
-
-    fn sum(&self, count: impl Fn(&Counters) -> u64) -> u64 {
-        self.counters.iter().map(count).fold(0, u64::wrapping_add)
-    }
+/// How long nothing has been heard of the data plane of this region.
+#[must_use]
+pub fn silence(region: &Region) -> Duration {
+    let now = hugepages::region::monotonic_nanos();
+    Duration::from_nanos(now.saturating_sub(region.data_plane().heartbeat))
 }
 
 #[cfg(test)]

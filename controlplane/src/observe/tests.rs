@@ -17,10 +17,10 @@ fn counters_of_all_workers_are_added() {
         counters.add_service(slot, ServiceCounter::Bytes, count);
     }
     let view = gateway.observer().look().unwrap();
-    assert_eq!(view.total(Total::Received), 7);
-    assert_eq!(view.drops(Reason::NoRoute), 7);
-    assert_eq!(view.service(slot, ServiceCounter::Bytes), 7);
-    let names: Vec<_> = view.blocks().map(|(name, _)| name).collect();
+    assert_eq!(total(view.counters.blocks(), Total::Received), 7);
+    assert_eq!(drops(view.counters.blocks(), Reason::NoRoute), 7);
+    assert_eq!(view.counters.service(slot, ServiceCounter::Bytes), 7);
+    let names: Vec<_> = view.counters.named().map(|(name, _)| name).collect();
     assert_eq!(names, ["0", "main"]);
     assert!(view.is_running() && view.links()[0].1.missed == 3);
     assert_eq!(view.rings().unwrap().map(|ring| ring.waiting), [0, 0]);

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::health::Health;
 use crate::metrics::{Curve, Metrics};
-use crate::observe::{InstalledService, STATES, View};
+use crate::observe::{self, InstalledService, STATES, View};
 
 /// Services shown; of more, those with most open flows.
 const MOST_SERVICES: usize = 200;
@@ -49,10 +49,16 @@ pub(super) fn of(
 }
 
 fn gateway(view: &View, wanted: &str) -> Value {
-    let totals = Total::ALL.map(|total| (total.name(), view.total(total)));
+    let totals =
+        Total::ALL.map(|total| (total.name(), observe::total(view.counters.blocks(), total)));
     let drops = Reason::ALL
         .iter()
-        .map(|reason| (reason.name(), view.drops(*reason)))
+        .map(|reason| {
+            (
+                reason.name(),
+                observe::drops(view.counters.blocks(), *reason),
+            )
+        })
         .filter(|(_, count)| *count > 0);
     let (services, matching) = services(view, wanted);
     json!({
@@ -78,15 +84,18 @@ fn links(view: &View) -> Vec<Value> {
             LinkCounter::Truncated,
             LinkCounter::UnfinishedChecksums,
         ];
-        let lost: u64 = lost.iter().map(|counter| view.link(at, *counter)).sum();
+        let lost: u64 = lost
+            .iter()
+            .map(|counter| view.counters.link(at, *counter))
+            .sum();
         json!({
             "name": info.name,
             "device": info.device,
             "up": info.up,
-            "rx_frames": view.link(at, LinkCounter::RxFrames),
-            "rx_bytes": view.link(at, LinkCounter::RxBytes),
-            "tx_frames": view.link(at, LinkCounter::TxFrames),
-            "tx_bytes": view.link(at, LinkCounter::TxBytes),
+            "rx_frames": view.counters.link(at, LinkCounter::RxFrames),
+            "rx_bytes": view.counters.link(at, LinkCounter::RxBytes),
+            "tx_frames": view.counters.link(at, LinkCounter::TxFrames),
+            "tx_bytes": view.counters.link(at, LinkCounter::TxBytes),
             "dropped": lost,
             "missed": info.missed,
         })
@@ -142,7 +151,9 @@ fn service(view: &View, service: &InstalledService) -> Value {
         })
     });
     let counters = service.slot.map(|slot| {
-        numbers(ServiceCounter::ALL.map(|(counter, name)| (name, view.service(slot, counter))))
+        numbers(
+            ServiceCounter::ALL.map(|(counter, name)| (name, view.counters.service(slot, counter))),
+        )
     });
     json!({
         "namespace": service.namespace,

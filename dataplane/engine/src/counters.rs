@@ -144,6 +144,19 @@ pub enum LinkCounter {
     Dropped,
 }
 
+impl LinkCounter {
+    /// All, in the order of their numbers, with their names in metrics and documents.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::RxFrames, "rx_frames"),
+        (Self::RxBytes, "rx_bytes"),
+        (Self::TxFrames, "tx_frames"),
+        (Self::TxBytes, "tx_bytes"),
+        (Self::UnfinishedChecksums, "unfinished_checksums"),
+        (Self::Truncated, "truncated"),
+        (Self::Dropped, "dropped"),
+    ];
+}
+
 /// Counters of one service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

@@ -7,13 +7,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use engine::times;
+use portgate_controlplane::observe::AllCounters;
 use serde_json::{Value, json};
 use settings::Settings;
 
 use crate::args::LatencyOptions;
 use crate::controlplane;
 use crate::failure::Failure;
-use crate::observe::{self, AllCounters};
+use crate::observe;
 
 use self::histogram::{Histogram, QUANTILES};
 

@@ -6,12 +6,13 @@ use std::time::Instant;
 use engine::Reason;
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
 use engine::times;
+use portgate_controlplane::observe::{AllCounters, drops, total};
 use serde_json::{Value, json};
 use settings::Settings;
 
 use crate::failure::Failure;
 use crate::installed::Installed;
-use crate::observe::{self, AllCounters, drops, total};
+use crate::observe;
 
 /// Counters of a service that are shown.
 const OF_SERVICES: [ServiceCounter; 4] = [
