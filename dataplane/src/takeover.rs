@@ -20,10 +20,10 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::beside;
 
@@ -165,9 +165,20 @@ impl Predecessor {
     }
 
     /// Until the process is gone, and with it every descriptor that it has.
-    fn wait_for_its_end(&self) -> io::Result<()> {
-        let peer = socket_peercred(self.0.reader.get_ref())?;
-        let process = match pidfd_open(peer.pid, PidfdFlags::empty()) {
+    fn wait_for_its_end(&mut self) -> io::Result<()> {
+        let peer = getsockopt(self.0.reader.get_ref(), sockopt::PeerCredentials)?;
+        let Some(pid) = Pid::from_raw(peer.pid()) else {
+            // A process of another container: it is not seen, but its end of this connection is.
+            return match self.0.hear(PATIENCE) {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
+                Err(error) => Err(error),
+                Ok(said) => Err(io::Error::new(
+                    ErrorKind::InvalidData,
+                    format!("it said {said:?} after it said that it leaves"),
+                )),
+            };
+        };
+        let process = match pidfd_open(pid, PidfdFlags::empty()) {
             Err(Errno::SRCH) => return Ok(()),
             other => other?,
         };

@@ -21,7 +21,8 @@ use super::tap::Tap;
 /// Between two looks whether somebody asks.
 const PERIOD: Duration = Duration::from_millis(20);
 
-/// For the request of somebody who has connected, and for the last words to somebody who does not read.
+/// For the request of somebody who has connected, and for the last words to somebody who does not read, while this
+/// process serves.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest request.
@@ -116,9 +117,8 @@ impl Desk {
     pub(crate) fn close(mut self) {
         self.stop("takeover");
         if let Some(mut session) = self.session.take() {
-            let _ = session.stream.set_nonblocking(false);
-            let _ = session.stream.set_write_timeout(Some(PATIENCE));
-            let _ = session.stream.write_all(&session.unsent);
+            // A successor waits, and with it all traffic: who has not read so far does not hear the rest.
+            let _ = session.flush();
         }
     }
 
