@@ -20,7 +20,7 @@ usage: ci/run.sh VERB
   miri      the flow table and the wrapped instructions in Miri (needs a nightly toolchain; minutes)
   fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]',
             FUZZ_SEED=0 for other inputs each time
-  build     the three binaries and the lab, in release
+  build     the four programs and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
@@ -82,7 +82,7 @@ miri() {
         MIRIFLAGS="-Zmiri-disable-isolation ${MIRIFLAGS:-}" \
             cargo +nightly miri test --locked --target-dir "$target/miri" --no-fail-fast "$@"
     }
-    under_miri -p intrinsics --lib
+    under_miri -p intrinsics --lib -- --skip vector_form
     # What threads share. The tests that need very many turns would take hours.
     under_miri -p engine --lib -- affinity:: flow:: orders:: --skip hash_map --skip with_a_structure
 }
@@ -107,7 +107,8 @@ fuzz() {
 }
 
 build() {
-    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate -p perf
+    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate -p perf \
+        -p hugepages
 }
 
 vectors() { with_binaries cargo test --locked -p ci --test vectors; }
