@@ -84,7 +84,8 @@ miri() {
     }
     under_miri -p intrinsics --lib -- --skip vector_form
     # What threads share. The tests that need very many turns would take hours.
-    under_miri -p engine --lib -- affinity:: flow:: orders:: --skip hash_map --skip with_a_structure
+    under_miri -p engine --lib -- affinity:: flow:: \
+        --skip hash_map --skip with_a_structure --skip two_workers
 }
 
 # Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have
