@@ -63,7 +63,7 @@ pub struct Options {
     /// Numbers of established flows.
     #[arg(long, value_delimiter = ',', default_value = "1000,65536")]
     pub flows: Vec<u64>,
-    /// Frames of each repeat; new flows are a tenth of that.
+    /// Frames of each repeat; new flows are a tenth of that, or fewer where masquerade ports would run out.
     #[arg(long, default_value_t = 200_000)]
     pub packets: u64,
     /// How often to repeat, with the door shut and open in turns.
@@ -76,6 +76,10 @@ pub struct Options {
 
 /// Endpoints of each service.
 const ENDPOINTS: usize = 2;
+
+/// Masquerade ports towards an endpoint that are used at most: three quarters of those from 1024 on. With all of them
+/// taken the kernel drops first frames, and it searches long before.
+const PORTS: u64 = (65_536 - 1024) * 3 / 4;
 
 /// Numbers of flows that no established flow has.
 const NEW: u64 = 1 << 24;
@@ -209,17 +213,29 @@ fn of_subject(options: &Options, subject: Subject, services: usize) -> Result<Ve
         };
         records.push(lane.measure("established", *flows, order)?);
     }
-    let count = options.packets / 10;
+    let there = options.flows.iter().max().copied().unwrap_or(0);
+    let count = new_flows(options, services, there)?;
     let order = |repeat| Order::New {
         first: NEW + repeat as u64 * count,
         count,
     };
-    let there = options.flows.iter().max().copied().unwrap_or(0);
     records.push(lane.measure("new", there, order)?);
     if let Some(gateway) = &mut running {
         gateway.check()?;
     }
     Ok(records)
+}
+
+/// New flows of each repeat, beside `there` established ones.
+fn new_flows(options: &Options, services: usize, there: u64) -> Result<u64, Error> {
+    let ports = (services * ENDPOINTS) as u64 * PORTS;
+    let room = ports.saturating_sub(there) / options.repeat as u64;
+    match room.min(options.packets / 10) {
+        0 => Err(Error::Run(format!(
+            "new: {there} flows leave no masquerade port for others to {services} services"
+        ))),
+        count => Ok(count),
+    }
 }
 
 /// A network with something that forwards in it, and its sender.
@@ -383,5 +399,28 @@ impl Subject {
             Self::AfPacket => "Portgate over af_packet",
             Self::AfXdp => "Portgate over af_xdp",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Kernel {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn new_flows_find_ports_beside_those_that_are_there() {
+        let options = Kernel::parse_from(["kernel"]).options;
+        let flows = |services| new_flows(&options, services, 65_536).unwrap();
+        assert_eq!(flows(1000), options.packets / 10);
+        let one = flows(1);
+        assert!(one > 1000 && 65_536 + one * 5 <= 2 * PORTS, "{one}");
+        assert!(new_flows(&options, 1, 2 * PORTS).is_err());
     }
 }
