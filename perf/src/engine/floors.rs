@@ -15,6 +15,7 @@ use crate::bench::random::Random;
 use crate::bench::round;
 use crate::floors::hash::{self, HashFloor};
 use crate::floors::nat::FixedNat;
+use crate::floors::one_line::OneLineNat;
 use crate::floors::staged::StagedNat;
 use crate::floors::{reads, testpmd};
 use crate::pages::TableMemory;
@@ -39,6 +40,7 @@ pub(super) type Figures = Vec<(&'static str, Vec<f64>)>;
 pub(super) struct Floors<F: Tabled> {
     fixed: FixedNat<F>,
     staged: Option<StagedNat<F>>,
+    one_line: Option<OneLineNat<F>>,
     hash: Option<HashFloor<F>>,
     testpmd: Option<Testpmd>,
     random: Random,
@@ -83,6 +85,7 @@ impl<F: Tabled> Floors<F> {
         let mut floors = Self {
             fixed: FixedNat::new(&forward, &F::reverse(&reply)),
             staged: None,
+            one_line: None,
             hash: None,
             testpmd: eal.map(|_| Testpmd {
                 cpu,
@@ -108,6 +111,13 @@ impl<F: Tabled> Floors<F> {
             staged.insert(reply, &F::reverse(forward), 0x0200_0000_0101);
         }
         floors.staged = Some(staged);
+        let (_, entries) = memory.table(family, plan.capacity)?;
+        let mut one_line = OneLineNat::new(entries, HASH_SEEDS);
+        for (forward, reply) in &pairs {
+            one_line.insert(forward, &F::reverse(reply), 0x0200_0000_0201);
+            one_line.insert(reply, &F::reverse(forward), 0x0200_0000_0101);
+        }
+        floors.one_line = Some(one_line);
         if let Some(eal) = eal {
             let keys = pairs.iter().flat_map(|(forward, reply)| [*forward, *reply]);
             floors.hash = Some(HashFloor::new(eal, keys.collect())?);
@@ -179,6 +189,24 @@ impl<F: Tabled> Floors<F> {
             self.add("staged_nat", nat);
             self.add("random_read", batched);
             self.add("random_read_alone", alone);
+        }
+        if let Some(table) = &mut self.one_line {
+            let nat = rounds_of(worker, |worker| {
+                round(
+                    &mut worker.seat.link,
+                    &mut worker.bursts,
+                    |_, burst, done| {
+                        table.work(burst, done);
+                    },
+                )
+            })?;
+            if table.misses > 0 {
+                return Err(Error::Run(format!(
+                    "the floor one_line_nat missed {} frames",
+                    table.misses
+                )));
+            }
+            self.add("one_line_nat", nat);
         }
         if let Some(hash) = &mut self.hash {
             let lookup = hash.measure(READS, &mut self.random)?;

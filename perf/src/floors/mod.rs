@@ -6,6 +6,7 @@
 //! | `rx_tx` | receiving, sending, moving its pointer: the loop itself |
 //! | `nat` | also rewriting it in place by one fixed translation |
 //! | `staged_nat` | also finding its translation in a table of tag buckets and entries, staged: no checks, no counters, no state |
+//! | `one_line_nat` | the same in a table without tags, where most entries are found at once |
 //! | `rte_hash_bulk` | nothing; its tuple is looked up in DPDK's own hash table, 32 in a call |
 //! | `random_read` | nothing; a read of a random line of that table, prefetched in batches of 32 |
 //! | `random_read_alone` | the same, each waiting for the one before |
@@ -13,6 +14,7 @@
 
 pub mod hash;
 pub mod nat;
+pub mod one_line;
 pub mod reads;
 pub mod staged;
 pub mod testpmd;

@@ -157,7 +157,7 @@ impl<F: Family> StagedNat<F> {
 
 /// Tuple of a TCP frame without options, unchecked.
 #[inline(always)]
-fn key<F: Family>(bytes: &[u8]) -> F::Key {
+pub(super) fn key<F: Family>(bytes: &[u8]) -> F::Key {
     let (network, l4) = if F::LINES == 1 {
         (Network::V4, 34)
     } else {
