@@ -65,7 +65,7 @@ impl<B: Buffer> Pipeline<B> {
         reason: Reason,
         observer: &mut O,
     ) {
-        let refused = if reset::refuse_syn4(&mut frame, parsed) {
+        let refused = if reset::refuse_syn(&mut frame, parsed) {
             Ok(())
         } else if parsed.protocol == TCP {
             tcp::refuse(&mut frame, parsed.l3(), parsed.l4(), parsed.end())
