@@ -74,7 +74,7 @@ pub enum Command {
     /// Show the version of this program and of what it shares with a gateway.
     #[command(after_long_help = help::VERSION)]
     Version,
-    /// Make completions and man pages, for packages.
+    /// Make completions, man pages and the reference of all settings, for packages and documentation.
     #[command(hide = true, subcommand)]
     Generate(Generate),
 }
@@ -94,6 +94,8 @@ pub enum Generate {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Print the reference of all settings, in Markdown.
+    Configuration,
 }
 
 /// Options of what has rates.

@@ -1,4 +1,4 @@
-//! Completions and man pages, out of the definition of the arguments: for packages.
+//! Completions and man pages, out of the definition of the arguments, and the reference of all settings.
 
 use std::io::Write;
 
@@ -22,6 +22,10 @@ pub(crate) fn run(what: &Generate, out: &mut dyn Write) -> Result<(), Failure> {
                 .map_err(|error| {
                     Failure::Failed(format!("cannot write to {}: {error}", directory.display()))
                 })?;
+        }
+        Generate::Configuration => {
+            let page = settings::reference::markdown().map_err(Failure::Failed)?;
+            out.write_all(page.as_bytes())?;
         }
     }
     Ok(())

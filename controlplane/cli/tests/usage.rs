@@ -204,3 +204,15 @@ fn every_command_has_a_man_page_with_its_examples() {
     }
     assert!(!overview.contains("generate"), "it is for packages alone");
 }
+
+#[test]
+fn the_reference_of_the_configuration_is_the_page_in_the_docs() {
+    let printed = said(&portgate(&["generate", "configuration"]));
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md");
+    let kept = std::fs::read_to_string(page).unwrap_or_default();
+    assert!(
+        printed == kept,
+        "docs/configuration.md is not what the types say; run:\n\
+         cargo run -p portgate -- generate configuration > docs/configuration.md"
+    );
+}

@@ -134,7 +134,13 @@ fn gateway(typed: &raw::Gateway, links: &[Link]) -> Result<Gateway, Error> {
                 ("least_connections", BackendChoice::LeastConnections),
             ],
         )?,
-        maglev_seed: number("gateway.maglev_seed", typed.maglev_seed, 0, 0..=u64::MAX)?,
+        // TOML has no larger numbers.
+        maglev_seed: number(
+            "gateway.maglev_seed",
+            typed.maglev_seed,
+            0,
+            0..=i64::MAX.unsigned_abs(),
+        )?,
         service_proxy_name: name(
             "gateway.service_proxy_name",
             typed.service_proxy_name.as_deref(),

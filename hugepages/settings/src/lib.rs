@@ -9,9 +9,12 @@ pub mod raw;
 mod check;
 mod device;
 mod error;
+mod forms;
 mod load;
 #[cfg(feature = "log")]
 pub mod log;
+#[cfg(feature = "reference")]
+pub mod reference;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
