@@ -112,7 +112,7 @@ impl<F: Tabled> Floors<F> {
         }
         floors.staged = Some(staged);
         let (_, entries) = memory.table(family, plan.capacity)?;
-        let mut one_line = OneLineNat::new(entries, HASH_SEEDS);
+        let one_line = OneLineNat::new(entries, HASH_SEEDS);
         for (forward, reply) in &pairs {
             one_line.insert(forward, &F::reverse(reply), 0x0200_0000_0201);
             one_line.insert(reply, &F::reverse(forward), 0x0200_0000_0101);

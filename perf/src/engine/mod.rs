@@ -119,8 +119,8 @@ fn huge_pages(plan: &Plan) -> u64 {
             4 => table_pages(RegionFamily::V4, plan.capacity),
             _ => table_pages(RegionFamily::V6, plan.capacity),
         };
-        // The gateway's own, that of the other family, and the floor's.
-        pages += table + table_pages(RegionFamily::V4, 1) + table * u64::from(plan.floors);
+        // The gateway's own, that of the other family, and those of two floors.
+        pages += table + table_pages(RegionFamily::V4, 1) + 2 * table * u64::from(plan.floors);
     }
     pages
 }

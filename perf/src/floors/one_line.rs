@@ -18,8 +18,6 @@ pub struct OneLineNat<F: Family> {
     places: [(F::Key, u32); BURST],
     /// Frames of tuples that were not found.
     pub misses: u64,
-    /// Tuples that lie where their hash says, and all.
-    pub at_home: (usize, usize),
 }
 
 impl<F: Family> OneLineNat<F> {
@@ -31,19 +29,15 @@ impl<F: Family> OneLineNat<F> {
             seeds,
             places: [(F::Key::default(), 0); BURST],
             misses: 0,
-            at_home: (0, 0),
         }
     }
 
     /// Adds a translation.
-    pub fn insert(&mut self, from: &F::Key, to: &F::Key, mac: u64) {
-        let home = self.place(from);
-        let mut index = home;
+    pub fn insert(&self, from: &F::Key, to: &F::Key, mac: u64) {
+        let mut index = self.place(from);
         while !self.is_free(index) {
             index = self.next(index);
         }
-        self.at_home.0 += usize::from(index == home);
-        self.at_home.1 += 1;
         let (addresses, ports) = F::store(&F::translate(from, to));
         let words = from.as_ref().iter().chain(addresses.as_ref());
         for (at, word) in words.chain([&ports, &mac]).enumerate() {
@@ -123,7 +117,11 @@ impl<F: Family> OneLineNat<F> {
 #[inline(always)]
 fn next<F: Family>(entries: &[Line], index: u32) -> u32 {
     let next = index + 1;
-    if next as usize * F::LINES == entries.len() { 0 } else { next }
+    if next as usize * F::LINES == entries.len() {
+        0
+    } else {
+        next
+    }
 }
 
 #[inline(always)]
