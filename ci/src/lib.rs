@@ -8,6 +8,7 @@
 //! | Layer | Modules |
 //! |---|---|
 //! | a Kubernetes cluster around it, a course of kills | [`cluster`], [`soak`] |
+//! | the commands of the documentation, and a machine to type them on | [`book`], [`sandbox`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
 //! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
 //! | raw frames | [`capture`], [`frames`] |
@@ -20,6 +21,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod book;
 pub mod browse;
 pub mod browser;
 pub mod bulk;
@@ -38,6 +40,7 @@ pub mod netns;
 pub mod nginx;
 pub mod process;
 pub mod random;
+pub mod sandbox;
 pub mod soak;
 pub mod topology;
 pub mod wait;
