@@ -7,13 +7,14 @@
 use packet::plain::Start;
 use packet::{BURST, Buffer, Burst};
 
+use crate::carry::observe_translation;
 use crate::counters::{LinkCounter, ServiceFrames, Total};
 use crate::family::{Family, Turned};
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable, Place};
 use crate::lane::{Found, Frames, Lane, Quick, Tabled, UNUSUAL};
 use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline, observe_translation};
+use crate::pipeline::{Now, Pipeline};
 use crate::ways::WaysNow;
 
 impl<B: Buffer> Pipeline<B> {

@@ -5,6 +5,7 @@ use packet::parse::{Network, TCP, UDP};
 use packet::tuple::Tuple;
 use packet::{Buffer, Pool};
 
+use crate::carry::observe_translation;
 use crate::counters::Total;
 use crate::family::{Family, V4, V6};
 use crate::first::End;
@@ -13,7 +14,7 @@ use crate::flow::state::{REPLIED, seen};
 use crate::fragments::{Datagrams, Fate, Fragment, Fragments, Identity, Noted, Waiting};
 use crate::lane::Tabled;
 use crate::observe::{Observe, Waits};
-use crate::pipeline::{Now, Pipeline, observe_translation};
+use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
 
 /// A family whose fragments can be found.

@@ -14,7 +14,9 @@
 
 pub mod affinity;
 mod alone;
+mod carry;
 mod clamp;
+mod classify;
 pub mod counters;
 mod cut;
 pub mod departures;

@@ -12,10 +12,11 @@ use packet::parse::{Network, Parsed};
 use packet::tuple::{Tuple, addresses};
 use packet::{Buffer, Pool};
 
+use crate::carry::observe_translation;
 use crate::family::{V4, V6};
 use crate::lane::Tabled;
 use crate::observe::Observe;
-use crate::pipeline::{Now, Pipeline, observe_translation};
+use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
 
 impl<B: Buffer> Pipeline<B> {
