@@ -10,6 +10,9 @@ use packet::{BURST, Buffer, Burst};
 use super::nat::rewrite;
 use super::staged::key;
 
+/// 2^64 divided by the golden ratio, odd.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Entries as [`super::staged::StagedNat`] has them, open addressing with linear probing.
 #[derive(Debug)]
 pub struct OneLineNat<F: Family> {
@@ -95,7 +98,11 @@ impl<F: Family> OneLineNat<F> {
     #[inline(always)]
     fn place(&self, key: &F::Key) -> u32 {
         let count = (self.entries.len() / F::LINES) as u128;
-        ((u128::from(F::hash(self.seeds, key)) * count) >> 64) as u32
+        let hash = F::hash(self.seeds, key);
+        // Tuples with a structure lie close together in the hash's upper half, and linear probing makes long runs of
+        // that.
+        let spread = (hash ^ hash >> 32).wrapping_mul(SPREAD);
+        ((u128::from(spread) * count) >> 64) as u32
     }
 
     #[inline(always)]
