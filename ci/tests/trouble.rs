@@ -162,3 +162,33 @@ fn expect_refusal(namespace: &Namespace, program: &str, arguments: &[&str], word
     let lines = said.lines().filter(|line| !line.trim().is_empty());
     assert!(lines.count() <= 4, "one sentence would do: {what}");
 }
+
+#[test]
+fn an_interface_that_the_kernel_answers_for_too_is_named() {
+    let net = Topology::new(Plan::default());
+    net.gateway.add_address("outside", OUTSIDE[0], 24);
+    net.apply(&[0]);
+    let gateway = net.start_gateway();
+    let line = gateway.dataplane.wait_for_log(
+        &["WARN", "link outside", "addresses in the kernel"],
+        PATIENCE,
+    );
+    assert!(line.contains(&OUTSIDE[0].to_string()), "{line}");
+    let log = gateway.dataplane.log();
+    assert!(!log.contains("link pods: pods has addresses"), "{log}");
+}
+
+#[test]
+fn too_little_packet_memory_names_its_setting() {
+    let net = Topology::new(Plan::default());
+    let file = net.directory().join("wrong.toml");
+    let text = net.configuration();
+    let little = text.replace("packet_memory_mb = 64", "packet_memory_mb = 16");
+    assert_ne!(text, little);
+    fs::write(&file, little).expect("the file is written");
+    let path = file.to_string_lossy();
+    let output = gateway::run(&net.gateway, "portgate-dataplane", &["--config", &path]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("region.packet_memory_mb"), "{said}");
+}

@@ -13,7 +13,7 @@ pub enum Error {
     #[error("region.path: {0}")]
     Region(#[from] hugepages::RegionError),
     /// DPDK refuses something.
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = setting(.0))]
     Dpdk(#[from] dpdk::Error),
     /// A link's device refuses something.
     #[error("link {link}: {source}")]
@@ -54,5 +54,14 @@ impl Error {
             Self::Region(_) => 2,
             Self::Dpdk(_) | Self::TakeOver(_) | Self::Confinement(_) | Self::Signals(_) => 1,
         }
+    }
+}
+
+/// The setting that DPDK's complaint is about, for it knows none.
+fn setting(error: &dpdk::Error) -> &'static str {
+    match error {
+        dpdk::Error::Pool { .. } => "; raise region.packet_memory_mb",
+        dpdk::Error::Config(_) => "; see workers.cores, workers.count and region.packet_memory_mb",
+        _ => "",
     }
 }

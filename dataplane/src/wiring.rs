@@ -169,6 +169,7 @@ pub(crate) fn open_link(
     };
     let opened = Port::open(eal, &device(&link.device), &config, pool);
     let (port, queues) = opened.map_err(of_link(link))?;
+    warn_of_kernel_addresses(link);
     Ok(OpenLink { port, queues })
 }
 
@@ -194,6 +195,30 @@ pub(crate) fn expect_device(link: &settings::Link) -> Result<(), Error> {
         "--takeover: link {}: this machine has no {}; the data plane that serves goes on",
         link.name, link.device
     )))
+}
+
+/// An interface with addresses in the kernel is answered for twice, and connections meet resets by chance.
+fn warn_of_kernel_addresses(link: &settings::Link) {
+    let (Device::AfPacket(interface) | Device::AfXdp(interface)) = &link.device else {
+        return;
+    };
+    let all = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    let addresses: Vec<IpAddr> = all
+        .filter(|each| each.interface_name == *interface)
+        .filter_map(|each| {
+            let address = each.address?;
+            let v4 = address.as_sockaddr_in().map(|socket| socket.ip().into());
+            v4.or_else(|| address.as_sockaddr_in6().map(|socket| socket.ip().into()))
+        })
+        .collect();
+    if !addresses.is_empty() {
+        tracing::warn!(
+            ?addresses,
+            "link {}: {interface} has addresses in the kernel, which answers beside the gateway: take them away (ip \
+             address flush dev {interface}), and turn IPv6 off on it",
+            link.name
+        );
+    }
 }
 
 fn of_link(link: &settings::Link) -> impl FnOnce(dpdk::Error) -> Error + use<> {

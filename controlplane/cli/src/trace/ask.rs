@@ -24,6 +24,10 @@ impl Answers {
                  the data plane's user, root as a rule, may have them",
                 path.display()
             )),
+            ErrorKind::ConnectionRefused | ErrorKind::NotFound => Failure::Failed(format!(
+                "no data plane answers at {}: start portgate-dataplane, or name the file of its region in region.path",
+                path.display()
+            )),
             _ => Failure::Failed(format!(
                 "cannot ask the data plane at {}: {error}",
                 path.display()
