@@ -33,6 +33,7 @@ tshark          | command -v tshark                    | reading capture files t
 for_tests='
 chromium        | command -v chromium                  | the browser in which the status page is tried
 bind9-dnsutils  | command -v dig                       | the DNS client
+procps          | command -v pkill                     | ending what the commands of the docs have started
 '
 [ "${1:-}" != tests ] || needs+=$for_tests
 

@@ -169,7 +169,13 @@ perf() {
     "$target/release/perf" figures --into docs/performance.md
 }
 
-audit() { cargo deny --all-features check; }
+audit() {
+    command -v cargo-deny >/dev/null || {
+        echo "ci/run.sh audit: needs cargo-deny: cargo install --locked cargo-deny" >&2
+        return 1
+    }
+    cargo deny --all-features check
+}
 
 all() {
     need_root "'all' includes the end-to-end tests, which make network namespaces"

@@ -29,8 +29,8 @@ Lists are separated by commas. Links and routes stand in the file alone.
 PORTGATE__LOG__LEVEL=debug PORTGATE__WORKERS__CORES=2,3 portgate-dataplane --check
 ```
 
-A key may be left out where the column “Default” says so; “none” is what no value would mean the same as. Numbers in a list
-`[…]`, a text in quotes. Every key has a link of its own: `#` and its name without dots.
+A key with something in the column “Default” may be left out. That is then as if the default had been typed; “none” is not like
+any value. Texts stand in quotes, lists in brackets.
 ";
 
 /// Everything, in Markdown.
