@@ -154,6 +154,52 @@ fn every_link_leads_somewhere_and_every_page_is_in_the_book() {
 }
 
 #[test]
+fn every_setting_and_every_verb_that_a_sentence_names_exists() {
+    let reference = text("docs/configuration.md");
+    let known: BTreeSet<&str> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
+        .collect();
+    let tables: BTreeSet<&str> = known
+        .iter()
+        .filter_map(|key| Some(key.split_once('.')?.0))
+        .collect();
+    let verbs = text("ci/run.sh") + &text("Makefile");
+    let (mut settings, mut named) = (0, 0);
+    let others = pages()
+        .into_iter()
+        .filter(|page| page != "docs/configuration.md");
+    for page in others {
+        for (line, word) in code_words(&text(&page)) {
+            let at = format!("{page}, line {line}");
+            let key = word.split_once('.').filter(|(table, key)| {
+                let is_name =
+                    |char: char| char.is_ascii_lowercase() || char.is_ascii_digit() || char == '_';
+                tables.contains(table) && key.chars().all(is_name) && !["rs", "md"].contains(key)
+            });
+            if key.is_some() {
+                assert!(
+                    known.contains(word.as_str()),
+                    "{at}: there is no setting {word}"
+                );
+                settings += 1;
+            }
+            let verb = ["make ", "ci/run.sh "]
+                .iter()
+                .find_map(|runner| word.strip_prefix(runner));
+            if let Some(verb) = verb.and_then(|rest| rest.split(' ').next()) {
+                assert!(is_verb(&verbs, verb), "{at}: there is no verb {verb}");
+                named += 1;
+            }
+        }
+    }
+    assert!(
+        settings > 30 && named > 10,
+        "only {settings} settings and {named} verbs"
+    );
+}
+
+#[test]
 fn every_figure_in_the_page_on_tuning_is_one_of_the_page_on_performance() {
     let measured = text("docs/performance.md");
     let page = text("docs/tuning.md");
