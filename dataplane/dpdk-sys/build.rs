@@ -15,7 +15,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_(get_runtime_dir|init|remote_launch|wait_lcore)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|default_mac_addr_set|get_port_by_name)",
     "rte_eth_dev_(info_get|rx_offload_name|socket_id|start|stop|tx_offload_name)",
-    "rte_eth_(macaddr_get|promiscuous_(enable|disable)|stats_get)",
+    "rte_eth_(allmulticast_enable|macaddr_get|promiscuous_(enable|disable)|stats_get)",
     "rte_eth_[rt]x_queue_setup",
     "rte_hash_(add_key|create|free|lookup_bulk)",
     "rte_mempool_avail_count",

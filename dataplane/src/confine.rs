@@ -157,6 +157,10 @@ const OLDER: &[(i64, &str)] = &[
     (libc::SYS_chmod, "rights of the takeover's socket"),
     (libc::SYS_poll, "AF_PACKET: whether frames are there"),
     (libc::SYS_epoll_wait, "EAL's interrupt thread"),
+    (
+        libc::SYS_epoll_create,
+        "EAL's interrupt thread, when a NIC's interrupt goes: without it EAL ends the process",
+    ),
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[(i64, &str)] = &[];

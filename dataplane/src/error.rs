@@ -23,6 +23,16 @@ pub enum Error {
         /// What is wrong with it.
         source: dpdk::Error,
     },
+    /// The tap interface of a link cannot be had.
+    #[error("link {link}: kernel_interface {interface}: {error}")]
+    Tap {
+        /// Name of the link.
+        link: String,
+        /// Name of the interface.
+        interface: String,
+        /// What the kernel says.
+        error: std::io::Error,
+    },
     /// The data plane that serves does not let go.
     #[error("cannot take over from the data plane that serves: {0}")]
     TakeOver(std::io::Error),
@@ -52,7 +62,11 @@ impl Error {
                 hugepages::RegionError::InUse { .. } | hugepages::RegionError::NoSpace { .. },
             ) => 1,
             Self::Region(_) => 2,
-            Self::Dpdk(_) | Self::TakeOver(_) | Self::Confinement(_) | Self::Signals(_) => 1,
+            Self::Dpdk(_)
+            | Self::Tap { .. }
+            | Self::TakeOver(_)
+            | Self::Confinement(_)
+            | Self::Signals(_) => 1,
         }
     }
 }

@@ -19,6 +19,9 @@ const CAPACITY: usize = 1024;
 /// Bursts that are sent for others in one turn, at most.
 const BURSTS_FOR_OTHERS: usize = 8;
 
+/// Frames for a link, on their way to the worker that sends them.
+pub(crate) type Handover = Arc<ArrayQueue<Mbuf>>;
+
 /// One link as one worker uses it.
 pub(crate) struct Side {
     /// Index of the link.
@@ -27,18 +30,26 @@ pub(crate) struct Side {
     pub(crate) queue: Option<dpdk::Queue>,
     /// To the worker that sends for those without a queue of their own; the sender itself takes
     /// from it.
-    pub(crate) handover: Option<Arc<ArrayQueue<Mbuf>>>,
+    pub(crate) handover: Option<Handover>,
     /// Whether this worker takes from `handover`.
     pub(crate) is_sender: bool,
 }
 
 /// Deals the queues of every link out to the workers. Where a device has fewer queues than
-/// workers, they begin at another worker for each link, so that work is spread.
-pub(crate) fn deal(links: Vec<OpenLink>, workers: usize) -> Vec<Vec<Side>> {
+/// workers, they begin at another worker for each link, so that work is spread. Links that the host shares have
+/// a way to hand frames over in any case: the second part of what is returned, by link.
+pub(crate) fn deal(
+    links: Vec<OpenLink>,
+    workers: usize,
+    is_shared: impl Fn(usize) -> bool,
+) -> (Vec<Vec<Side>>, Vec<Option<Handover>>) {
+    let mut handovers = Vec::new();
     let mut sides: Vec<Vec<Side>> = (0..workers).map(|_| Vec::new()).collect();
     for (link, open) in links.into_iter().enumerate() {
         let all_send = open.queues.iter().filter(|queue| queue.has_tx()).count() >= workers;
-        let handover = (!all_send).then(|| Arc::new(ArrayQueue::new(CAPACITY)));
+        let needs_handover = !all_send || is_shared(link);
+        let handover = needs_handover.then(|| Arc::new(ArrayQueue::new(CAPACITY)));
+        handovers.push(handover.clone());
         let mut queues = open.queues.into_iter().map(Some).collect::<Vec<_>>();
         queues.resize_with(workers, || None);
         let mut has_sender = false;
@@ -55,7 +66,7 @@ pub(crate) fn deal(links: Vec<OpenLink>, workers: usize) -> Vec<Vec<Side>> {
             sides[(at + link) % workers].push(side);
         }
     }
-    sides
+    (sides, handovers)
 }
 
 /// The reverse of [`deal`]: each link's queues, in their order, from the workers' sides.

@@ -11,6 +11,7 @@ mod beside;
 mod confine;
 mod error;
 mod handover;
+mod host;
 mod process;
 mod quiet;
 pub mod tables;

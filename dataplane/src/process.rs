@@ -18,6 +18,7 @@ use settings::{Device, Settings};
 use crate::Error;
 use crate::confine::confine;
 use crate::handover::{self, Side};
+use crate::host::{self, Host, Taps};
 use crate::tables;
 use crate::takeover::{Listener, Predecessor, Successor};
 use crate::trace::Desk;
@@ -121,6 +122,7 @@ struct Parts<'a> {
     shared: &'a Arc<Shared>,
     updater: &'a Updater,
     desk: &'a Desk,
+    host: &'a Host,
     counters: &'a dyn Fn(u16) -> Counters,
 }
 
@@ -145,6 +147,9 @@ impl Gateway {
             Some(taken) => taken,
             None => take_region(&self.settings)?,
         });
+        let mac = |open: &OpenLink| open.port.info().mac;
+        let macs: Vec<_> = links.iter().map(mac).collect();
+        let mut taps = host::open(&self.settings, &macs)?;
         confine(&self.settings)?;
         loop {
             let (region, origin) = match taken.take() {
@@ -161,7 +166,9 @@ impl Gateway {
                     tracing::warn!(%error, "the data plane before did not hear that it may end");
                 }
             };
-            match self.serve(region, &origin, links, is_serving)? {
+            // Links that the host shares are not handed over, so there is no second time for these.
+            let taps = std::mem::take(&mut taps);
+            match self.serve(region, &origin, links, taps, is_serving)? {
                 End::Signal => {
                     tracing::info!("ended; flows stay in the region for the next start");
                     return Ok(());
@@ -232,6 +239,7 @@ impl Gateway {
         region: Region,
         origin: &Origin,
         links: Vec<OpenLink>,
+        taps: Taps,
         is_serving: impl FnOnce(u64),
     ) -> Result<End, Error> {
         let settings = &self.settings;
@@ -262,12 +270,15 @@ impl Gateway {
         let mut desk = Desk::new(&settings.region.path);
 
         let ports: Vec<_> = links.iter().map(|open| open.port.clone()).collect();
-        let sides = handover::deal(links, usize::from(workers));
+        let is_shared = |link: usize| taps.get(link).is_some_and(Option::is_some);
+        let (sides, to_links) = handover::deal(links, usize::from(workers), is_shared);
+        let mut host = Host::new(taps, &to_links, &self.pool, counters(workers));
         let (halt, started) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let parts = Parts {
             shared: &shared,
             updater: &updater,
             desk: &desk,
+            host: &host,
             counters: &counters,
         };
         let running = self.start_workers(&parts, sides, (&halt, &started))?;
@@ -283,7 +294,7 @@ impl Gateway {
         let mut successor = None;
         // Relaxed: the flag stands alone.
         while !self.stop.load(Ordering::Relaxed) {
-            let busy = updater.poll();
+            let busy = updater.poll() | host.poll();
             watch.poll();
             desk.poll();
             region.beat();
@@ -301,6 +312,7 @@ impl Gateway {
             .map(dpdk::Worker::join)
             .collect::<Result<Vec<_>, _>>()?;
         desk.close();
+        host.end();
         let Some(successor) = successor else {
             return Ok(End::Signal);
         };
@@ -333,14 +345,18 @@ impl Gateway {
         let mut running = Vec::new();
         for (number, sides) in sides.into_iter().enumerate() {
             let seed = hugepages::region::monotonic_nanos() ^ ((number as u64 + 1) << 48);
+            let mut pipeline = Pipeline::new(
+                parts.shared.clone(),
+                parts.updater.publisher().subscribe(),
+                (parts.counters)(number as u16),
+                number,
+                seed,
+            );
+            if let Some(way) = parts.host.way() {
+                pipeline.set_host(Box::new(way), self.settings.limits.kernel_frames);
+            }
             let worker = Worker {
-                pipeline: Pipeline::new(
-                    parts.shared.clone(),
-                    parts.updater.publisher().subscribe(),
-                    (parts.counters)(number as u16),
-                    number,
-                    seed,
-                ),
+                pipeline,
                 tap: parts.desk.tap(parts.shared, number as u16),
                 until_timed: TIMED,
                 pool: self.pool.local(),

@@ -174,9 +174,9 @@ pub(crate) fn open_link(
 }
 
 /// Whether two processes may have the link open at a time, each getting every frame. Others can be
-/// bound once (AF_XDP to a queue, vfio to a device), or are one end of a wire.
+/// bound once (AF_XDP to a queue, vfio to a device, a tap to its interface), or are one end of a wire.
 pub(crate) fn is_shareable(link: &settings::Link) -> bool {
-    matches!(link.device, Device::AfPacket(_))
+    matches!(link.device, Device::AfPacket(_)) && link.kernel_interface.is_none()
 }
 
 /// Refuses a link whose device is not on this machine, before a data plane that serves is asked to leave.

@@ -74,6 +74,7 @@ impl Handle {
         let (rx_descriptors, tx_descriptors) = self.set_up_queues(device, config, &plan, pool)?;
         let (mac, filtered) = self.set_address(device, config.mac)?;
         self.set_promiscuous(device, config.promiscuous || !filtered)?;
+        self.let_groups_in(device)?;
         // SAFETY: the port exists and is configured.
         check(device, "rte_eth_dev_start", unsafe {
             dpdk_sys::rte_eth_dev_start(self.id)
@@ -222,6 +223,21 @@ impl Handle {
         check(device, "rte_eth_promiscuous_enable", result)?;
         self.promiscuous = true;
         Ok(())
+    }
+
+    /// Neighbour discovery asks groups (RFC 4861 section 7.2.2): a NIC that filters by address would let no
+    /// question through.
+    fn let_groups_in(&self, device: &PortDevice) -> Result<(), Error> {
+        if self.promiscuous {
+            return Ok(());
+        }
+        // SAFETY: the port exists.
+        let result = unsafe { dpdk_sys::rte_eth_allmulticast_enable(self.id) };
+        if result == -libc::ENOTSUP {
+            // No filter of its own, then.
+            return Ok(());
+        }
+        check(device, "rte_eth_allmulticast_enable", result)
     }
 }
 

@@ -13,7 +13,7 @@
 //! call into C on either side.
 //!
 //! All packet I/O goes this way: kernel interfaces are DPDK's devices `net_af_packet` and
-//! `net_af_xdp`.
+//! `net_af_xdp`. A [`Tap`] is no part of it: by it the host's own programs share a link.
 
 mod args;
 mod config;
@@ -32,6 +32,7 @@ mod negotiate;
 mod open;
 mod port;
 mod queue;
+mod tap;
 mod threads;
 
 pub use args::{EalConfig, LcorePlan, LogLevel};
@@ -47,4 +48,5 @@ pub use mbuf::Mbuf;
 pub use mempool::{LocalPool, Mempool};
 pub use port::Port;
 pub use queue::Queue;
+pub use tap::Tap;
 pub use threads::give_up_privileges;

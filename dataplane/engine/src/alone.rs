@@ -13,6 +13,7 @@ use crate::flow::{Hit, Place};
 use crate::lane::{Tabled, Work};
 use crate::observe::Observe;
 use crate::pipeline::{Now, Pipeline};
+use crate::reason::Reason;
 
 impl<B: Buffer> Pipeline<B> {
     /// Carries plain frame number `at` of the burst; returns 1 if its flow was there.
@@ -46,6 +47,9 @@ impl<B: Buffer> Pipeline<B> {
                     let work = work_of::<F, B>(&frame, key, place);
                     self.translate(now, input, frame, &work, &hit, pool, observer);
                 }
+            }
+            Err(End::Drop(reason @ Reason::NotServed)) => {
+                self.except(now, input, frame, reason, observer);
             }
             Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
             Err(End::Reject(reason)) => {

@@ -40,6 +40,9 @@ impl<B: Buffer> Pipeline<B> {
     ) {
         if work.parsed.ttl <= 1 {
             // Before anything is made for it.
+            if self.is_hosts::<F>(input, &work.key) {
+                return self.except(now, input, frame, Reason::NotServed, observer);
+            }
             return self.expire(now, input, frame, &work.parsed, observer);
         }
         let tuple = F::tuple(&work.key);
@@ -49,6 +52,9 @@ impl<B: Buffer> Pipeline<B> {
         let flags = work.parsed.tcp_flags;
         match self.establish::<F, O>(now, &work.key, flags, observer) {
             Ok(hit) => self.translate(now, input, frame, work, &hit, pool, observer),
+            Err(End::Drop(reason @ Reason::NotServed)) => {
+                self.except(now, input, frame, reason, observer);
+            }
             Err(End::Drop(reason)) => self.drop_frame(input, frame, reason, observer),
             Err(End::Reject(reason)) => {
                 self.reject(now, input, frame, &work.parsed, &tuple, reason, observer);

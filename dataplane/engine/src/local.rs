@@ -45,10 +45,11 @@ impl<B: Buffer> Pipeline<B> {
             Err(otherwise) if concerns_flow => {
                 let sent = self.quoted(now, input, frame, parsed, pool, observer);
                 if let Err((frame, reason)) = sent {
-                    self.drop_frame(input, frame, reason.unwrap_or(otherwise), observer);
+                    let reason = reason.unwrap_or(otherwise);
+                    self.tell_or_drop(now, input, frame, parsed, reason, observer);
                 }
             }
-            Err(reason) => self.drop_frame(input, frame, reason, observer),
+            Err(reason) => self.tell_or_drop(now, input, frame, parsed, reason, observer),
         }
     }
 

@@ -124,6 +124,8 @@ reasons! {
     ServiceLimit = "service_limit",
     /// A frame of a flow that is being reset because its endpoint is gone, and that is not answered itself.
     EndpointGone = "endpoint_gone",
+    /// For the host's kernel, which gets only `limits.kernel_frames` a second, or had no room.
+    HostLimit = "host_limit",
 }
 
 impl Reason {

@@ -270,6 +270,12 @@ fn limits(typed: &raw::Limits) -> Result<Limits, Error> {
             0,
             rate,
         )?,
+        kernel_frames: number(
+            "limits.kernel_frames",
+            typed.kernel_frames,
+            5_000,
+            1..=1_000_000,
+        )?,
     })
 }
 

@@ -76,6 +76,7 @@ fn a_full_configuration_means_what_it_says() {
             half_open_per_service_percent: 10,
             new_flows_per_source: 2000,
             new_flows_per_service: 50_000,
+            kernel_frames: 5_000,
         }
     );
     assert_eq!(
@@ -99,6 +100,30 @@ fn mss_clamp_rules() {
     refused(
         &link("mss_clamp = \"87\""),
         "`links[0].mss_clamp` is \"87\"; it must be \"off\", \"auto\" or \"88\" to \"8960\" bytes",
+    );
+}
+
+#[test]
+fn kernel_interface_rules() {
+    let with = |text: &str| link(&format!("kernel_interface = {text}"));
+    let settings = load_str(&with("\"host0\"")).unwrap();
+    assert_eq!(settings.links[0].kernel_interface.as_deref(), Some("host0"));
+    refused(
+        &with("\"a b\""),
+        "`links[0].kernel_interface` is \"a b\"; it must be an interface's name: 1 to 15 letters, digits, '_', '.' or '-'",
+    );
+    refused(
+        &with("\"host0\"\nvlan = 7"),
+        "`links[0].kernel_interface` is \"host0\"; it must be left out on a link with a vlan: the kernel's frames get no tag",
+    );
+    let second = "[[links]]\nname = \"b\"\ndevice = \"af_packet:b\"\nkernel_interface = \"host0\"";
+    refused(
+        &format!("{}\n{second}", with("\"host0\"")),
+        "`links[1].kernel_interface` is \"host0\"; it must be an interface that no other link has",
+    );
+    refused(
+        "[limits]\nkernel_frames = 0",
+        "`limits.kernel_frames` is 0; it must be 1 to 1000000",
     );
 }
 

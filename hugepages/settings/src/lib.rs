@@ -160,6 +160,8 @@ pub struct Link {
     pub mtu: u16,
     /// What segment size TCP connections through the link may agree upon. Default: any.
     pub mss_clamp: MssClamp,
+    /// Tap interface by which the host's own programs use the link; made if there is none. `None` = they do not.
+    pub kernel_interface: Option<String>,
 }
 
 /// `links.mss_clamp`.
@@ -211,6 +213,8 @@ pub struct Limits {
     /// New flows a second that one service port may get, and twice as many after a pause; 0 (default) =
     /// any number.
     pub new_flows_per_service: u32,
+    /// Frames a second that each worker gives to the host's kernel, of links with a `kernel_interface`. Default 5,000.
+    pub kernel_frames: u32,
 }
 
 /// `[dataplane]`.

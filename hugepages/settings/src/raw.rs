@@ -177,6 +177,8 @@ pub struct Link {
     /// Default: `"off"`.
     #[serde(default)]
     pub mss_clamp: Option<String>,
+    #[serde(default)]
+    pub kernel_interface: Option<String>,
 }
 
 /// A way to networks that no link is connected to. In a cluster the networks of pods of each Node come by themselves.
@@ -246,6 +248,7 @@ pub struct Limits {
     ///
     /// Unit: flows a second. Default: `0`.
     pub new_flows_per_service: Option<Int>,
+    pub kernel_frames: Option<Int>,
 }
 
 /// The process of the data plane.

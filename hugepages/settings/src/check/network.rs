@@ -49,7 +49,33 @@ fn link(at: &str, typed: &raw::Link, before: &[Link]) -> Result<Link, Error> {
         vlan,
         mtu,
         mss_clamp: mss_clamp(at, typed.mss_clamp.as_deref())?,
+        kernel_interface: kernel_interface(at, typed, before)?,
     })
+}
+
+fn kernel_interface(at: &str, typed: &raw::Link, before: &[Link]) -> Result<Option<String>, Error> {
+    let Some(name) = &typed.kernel_interface else {
+        return Ok(None);
+    };
+    let key = format!("{at}.kernel_interface");
+    let refuse = |rule: &str| Err(wrong(&key, name.as_str(), rule));
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if !(1..=15).contains(&name.len()) || !name.bytes().all(allowed) || name.starts_with('.') {
+        return refuse("be an interface's name: 1 to 15 letters, digits, '_', '.' or '-'");
+    }
+    if before
+        .iter()
+        .any(|link| link.kernel_interface.as_ref() == Some(name))
+    {
+        return refuse("be an interface that no other link has");
+    }
+    if typed.device.ends_with(&format!(":{name}")) {
+        return refuse("be another interface than the link's device");
+    }
+    if typed.vlan.is_some() {
+        return refuse("be left out on a link with a vlan: the kernel's frames get no tag");
+    }
+    Ok(Some(name.clone()))
 }
 
 /// Below 88 bytes are the smallest sizes that some hosts take for an attack (Linux's `tcp_min_snd_mss` is 48).
