@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the build and the demo need and this machine lacks, and says so; with 'tests', what the tests need, too.
-# Debian packages come from apt; Rust itself comes from rustup and is only checked.
+# Installs what the build and the demo need and this machine lacks, and says so; with 'tests', what the tests need, too, and
+# with 'vm' what virtual machines and trees of Debian are made with. Debian packages come from apt; Rust itself comes
+# from rustup and is only checked.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -25,6 +26,7 @@ nftables        | command -v nft                       | rules of the kernel, be
 iptables        | command -v iptables-restore          | the same
 dpdk-dev        | command -v dpdk-testpmd              | test program of DPDK, a floor of the measurements
 openssl         | command -v openssl                   | certificates of the cluster for tests
+bird2           | command -v bird                    | BGP over the gateway
 valgrind        | command -v valgrind                  | counting instructions
 tshark          | command -v tshark                    | reading capture files that traces are written to
 '
@@ -36,6 +38,13 @@ bind9-dnsutils  | command -v dig                       | the DNS client
 procps          | command -v pkill                     | ending what the commands of the docs have started
 '
 [ "${1:-}" != tests ] || needs+=$for_tests
+for_vms='
+qemu-system-x86 | command -v qemu-system-x86_64      | the virtual machine
+mmdebstrap      | command -v mmdebstrap              | a Debian of its own, in a folder
+e2fsprogs       | command -v mke2fs                  | the disk of the guest
+openssh-client  | command -v ssh                     | logging in to the guest
+'
+[ "${1:-}" != vm ] || needs+=$for_vms
 
 missing() {
     local package probe reason

@@ -7,6 +7,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
+# The version of cargo-deb that the package is known to come out right with.
+readonly CARGO_DEB=3.8.0
+
 usage() {
     cat <<TEXT
 usage: ci/run.sh VERB
@@ -24,13 +27,16 @@ usage: ci/run.sh VERB
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
+  package   the Debian package, in target/debian (cargo-deb)
+  test-package  the package in a clean Debian 12: install, start, restart, upgrade, purge (root)
+  test-vm   the package in a VM that owns its NICs, by the commands of docs/install.md (root; KVM if there is)
   capsule   the rewrite against the crate capsule, and its echo server (perf/capsule-lab; root)
   soak [MINUTES]  live connections while processes are killed; leaves a record in ci/records (root)
   instructions  instructions a packet against perf/records/instructions.json (valgrind)
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but miri, test-cluster, soak, capsule, capsule-build, perf and audit
+  all       everything above but miri, test-cluster, package, test-package, test-vm, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -130,6 +136,39 @@ test-cluster() {
         --ignored --test-threads=1 "$@"
 }
 
+# cargo-deb packs what is built; it is installed by cargo where it is missing. Whoever names a package has just made it.
+package() {
+    if [ -n "${PORTGATE_PACKAGE:-}" ]; then
+        echo "$PORTGATE_PACKAGE"
+        return
+    fi
+    cargo deb --version >/dev/null 2>&1 || nice cargo install --locked "cargo-deb@$CARGO_DEB"
+    cargo build --release --locked -p portgate-dataplane -p portgate-controlplane -p portgate -p hugepages
+    cargo deb --quiet --no-build --fast --package portgate-dataplane --output "$target/debian/"
+    package_file
+}
+
+package_file() { ls -t "$target"/debian/portgate_*.deb | head -1; }
+
+test-package() {
+    need_root "the package is installed in a tree of its own, and network namespaces are made"
+    ci/install-deps.sh vm
+    package
+    PORTGATE_PACKAGE=$(package_file) PORTGATE_DEBIAN=$(ci/package/base.sh)
+    export PORTGATE_PACKAGE PORTGATE_DEBIAN
+    with_binaries cargo test --locked -p ci --test package -- --ignored --nocapture "$@"
+}
+
+test-vm() {
+    need_root "network namespaces are made for those who talk to the VM"
+    ci/install-deps.sh vm
+    package
+    PORTGATE_PACKAGE=$(package_file)
+    PORTGATE_VM=$(ci/vm/build.sh "$PORTGATE_PACKAGE")
+    export PORTGATE_PACKAGE PORTGATE_VM
+    with_binaries cargo test --locked -p ci --test vm -- --ignored --nocapture "$@"
+}
+
 # Kills of each process at least: ten a minute. The record is named after day and commit.
 soak() {
     need_root "the soak makes network namespaces"
@@ -197,9 +236,9 @@ need_root() {
 }
 
 case ${1:-} in
-deps | format | clippy | unit | loom | sanitizers | miri | build | vectors | e2e | capsule | capsule-build | \
+deps | format | clippy | unit | loom | sanitizers | miri | build | vectors | e2e | package | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
-test-cluster | fuzz | soak) "$@" ;;
+test-cluster | test-package | test-vm | fuzz | soak) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

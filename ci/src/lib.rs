@@ -7,7 +7,7 @@
 //!
 //! | Layer | Modules |
 //! |---|---|
-//! | a Kubernetes cluster around it, a course of kills | [`cluster`], [`soak`] |
+//! | a Kubernetes cluster around it, a course of kills, a virtual machine | [`cluster`], [`soak`], [`vm`] |
 //! | the commands of the documentation, and a machine to type them on | [`book`], [`sandbox`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
 //! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
@@ -43,4 +43,5 @@ pub mod random;
 pub mod sandbox;
 pub mod soak;
 pub mod topology;
+pub mod vm;
 pub mod wait;

@@ -1,0 +1,17 @@
+//! A virtual machine that owns its NICs: QEMU with an emulated IOMMU, attached to a [`Topology`](crate::topology::Topology).
+//!
+//! ```text
+//!   client ──veth── outside ─ bridge ─ tap ═ NIC 0000:00:10.0 ┐
+//!                                                              │ guest: vfio-pci, portgate
+//!   pods ─ switch ─veth── pods ─ bridge ─ tap ═ NIC 0000:00:11.0 ┘
+//!                          operator 192.0.2.1 ─ tap ═ NIC that the guest's kernel keeps, 192.0.2.2
+//! ```
+//!
+//! QEMU runs in the topology's namespace `gateway`, where else the gateway's processes run. The guest is a bare
+//! Debian, made by `ci/vm/build.sh`; whoever uses it logs in by ssh, as an operator would.
+
+mod commands;
+mod machine;
+
+pub use commands::{Block, Place, blocks};
+pub use machine::{Image, Machine, Model};
