@@ -52,6 +52,7 @@ build() {
     nice mmdebstrap --quiet --variant=minbase --include="$INSTALLED" "${leave[@]}" \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --aptopt='APT::Install-Recommends "false"' --skip=cleanup/apt \
+        --essential-hook="'$(realpath "$0")' --initrd \"\$1\"" \
         --customize-hook="'$(realpath "$0")' --guest \"\$1\" '$new/key.pub' '$depends'" \
         bookworm "$tree/root" "${MIRROR:-http://deb.debian.org/debian}"
     cp "$tree"/root/boot/vmlinuz-* "$new/kernel"
@@ -59,6 +60,15 @@ build() {
     truncate -s 2G "$new/disk.part"
     mke2fs -q -t ext4 -d "$tree/root" -L guest "$new/disk.part"
     mv "$new/disk.part" "$new/disk.img"
+}
+
+# Inside mmdebstrap, before the kernel is installed: what its first file system has. Drivers of the disk alone, because an
+# emulated CPU unpacks it.
+initrd() {
+    local root=$1
+    install -d "$root/etc/initramfs-tools/conf.d" "$root/usr/share/initramfs-tools/modules.d"
+    echo MODULES=list >"$root/etc/initramfs-tools/conf.d/guest"
+    printf '%s\n' virtio_pci virtio_blk ext4 >"$root/usr/share/initramfs-tools/modules.d/guest"
 }
 
 # Inside mmdebstrap: what makes the tree a machine that can be logged in to.
@@ -90,9 +100,8 @@ TEXT
     chroot "$root" apt-get -qq -y --no-install-recommends --download-only install $wanted
 }
 
-if [ "${1:-}" = --guest ]; then
-    shift
-    guest "$@"
-else
-    main "$1"
-fi
+case ${1:-} in
+--initrd) initrd "$2" ;;
+--guest) guest "$2" "$3" "$4" ;;
+*) main "$1" ;;
+esac
