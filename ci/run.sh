@@ -29,6 +29,7 @@ usage: ci/run.sh VERB
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
   package   the Debian package, in target/debian (cargo-deb)
   test-package  the package in a clean Debian 12: install, start, restart, upgrade, purge (root)
+  test-chart  the Dockerfile and the Helm chart by hadolint, helm, and a Kubernetes API server (root, Go)
   test-vm   the package in a VM that owns its NICs, by the commands of docs/install.md (root; KVM if there is)
   capsule   the rewrite against the crate capsule, and its echo server (perf/capsule-lab; root)
   soak [MINUTES]  live connections while processes are killed; leaves a record in ci/records (root)
@@ -36,7 +37,7 @@ usage: ci/run.sh VERB
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but miri, test-cluster, package, test-package, test-vm, soak, capsule, capsule-build, perf and audit
+  all       everything above but miri, test-cluster, package, test-package, test-chart, test-vm, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -159,6 +160,16 @@ test-package() {
     with_binaries cargo test --locked -p ci --test package -- --ignored --nocapture "$@"
 }
 
+test-chart() {
+    need_root "the API server runs in a network namespace"
+    ci/install-deps.sh
+    build
+    PORTGATE_LINTERS=$(ci/package/linters.sh)
+    PORTGATE_CLUSTER_BIN=$(ci/cluster/build.sh)
+    export PORTGATE_LINTERS PORTGATE_CLUSTER_BIN
+    with_binaries cargo test --locked -p ci --test chart -- --ignored "$@"
+}
+
 test-vm() {
     need_root "network namespaces are made for those who talk to the VM"
     ci/install-deps.sh vm
@@ -238,7 +249,7 @@ need_root() {
 case ${1:-} in
 deps | format | clippy | unit | loom | sanitizers | miri | build | vectors | e2e | package | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
-test-cluster | test-package | test-vm | fuzz | soak) "$@" ;;
+test-cluster | test-package | test-chart | test-vm | fuzz | soak) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

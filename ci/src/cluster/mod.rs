@@ -124,6 +124,21 @@ impl Cluster {
         self.kubectl_with(&["apply", "-f", "-"], objects);
     }
 
+    /// What kubectl and the API server would make of these objects, as a list in JSON, without keeping them.
+    ///
+    /// # Errors
+    /// Their words, if they refuse any, or know a field not.
+    pub fn validate(&self, objects: &str) -> Result<String, String> {
+        let arguments = [
+            "apply",
+            "--dry-run=server",
+            "--validate=strict",
+            "--output=json",
+            "--filename=-",
+        ];
+        self.try_kubectl(&arguments, objects)
+    }
+
     /// Writes what a node's kubelet writes: the Node itself, its pod networks, its zone and its
     /// addresses.
     pub fn add_node(&self, name: &str, zone: &str, addresses: &[&str], pod_cidrs: &[&str]) {
@@ -257,6 +272,11 @@ impl Cluster {
     }
 
     fn kubectl_with(&self, arguments: &[&str], input: &str) -> String {
+        self.try_kubectl(arguments, input)
+            .unwrap_or_else(|said| panic!("kubectl {} failed: {said}", arguments.join(" ")))
+    }
+
+    fn try_kubectl(&self, arguments: &[&str], input: &str) -> Result<String, String> {
         let file = self.directory.path().join("kubectl.input");
         fs::write(&file, input)
             .unwrap_or_else(|error| panic!("cannot write {}: {error}", file.display()));
@@ -269,16 +289,15 @@ impl Cluster {
             .arg(self.directory.path().join("admin.kubeconfig"))
             .args(arguments)
             .stdin(Stdio::from(opened));
-        let shown = format!("kubectl {}", arguments.join(" "));
         let output = command
             .output()
-            .unwrap_or_else(|error| panic!("cannot run {shown}: {error}"));
-        assert!(
-            output.status.success(),
-            "{shown} failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        String::from_utf8_lossy(&output.stdout).into_owned()
+            .unwrap_or_else(|error| panic!("cannot run kubectl: {error}"));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr).trim().to_owned())
+        }
     }
 
     fn wait_until_ready(&self) {
