@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ci::gateway::{Gateway, binary};
 use ci::netns::{Namespace, finish};
 use ci::process::Process;
-use ci::topology::{CLIENT_V4, CLUSTER, HTTP, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
+use ci::topology::{
+    CLIENT_V4, CLUSTER, ECHO_NODE_PORT, HTTP, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url,
+};
 use ci::{bulk, curl, wait};
+use serde_json::Value;
 
 /// The tap that the data plane makes.
 const HOST: &str = "host0";
@@ -20,8 +24,11 @@ const UP: Duration = Duration::from_secs(40);
 /// Longer than the hold time below: a session of which nothing was heard would be gone.
 const LOADED: Duration = Duration::from_secs(12);
 
-/// Port of the bulk servers in the pods, behind the Service's HTTP port.
+/// Bytes of each transfer.
 const BULK_BYTES: u64 = 64 << 20;
+
+/// Where a flood comes from, on the clients' own network.
+const FLOOD: &str = "203.0.113.128/25";
 
 /// BIRD in a namespace.
 struct Bird {
@@ -106,7 +113,7 @@ fn bgp_over_the_gateways_own_link_comes_up_stays_up_under_load_and_leads_to_serv
         "device = \"af_packet:outside\"\n",
         &format!("device = \"af_packet:outside\"\nkernel_interface = \"{HOST}\"\n"),
     );
-    let mut gateway = ci::gateway::Gateway::start(&net.gateway, &text, net.directory());
+    let mut gateway = Gateway::start(&net.gateway, &text, net.directory());
     net.gateway.add_address(HOST, OUTSIDE[0], 24);
     net.gateway.ip(&format!("link set {HOST} up"));
     // The kernel sees what AF_PACKET sees, and would take what is for its address on the tap (docs/limits.md).
@@ -137,6 +144,7 @@ fn bgp_over_the_gateways_own_link_comes_up_stays_up_under_load_and_leads_to_serv
     curl::expect(&net.client, &page, "pod-0\n");
 
     stays_up_under_load(&net, &mut [&mut inner, &mut outer]);
+    stays_up_under_a_flood(&net, &gateway, &mut [&mut inner, &mut outer]);
     let counters = gateway.counters();
     assert!(counters.total("handed_over") > 20, "{counters:?}");
 
@@ -148,6 +156,29 @@ fn bgp_over_the_gateways_own_link_comes_up_stays_up_under_load_and_leads_to_serv
         curl::get(&net.client, &page).ok()
     });
     finish(net.gateway.command("ip").args(["link", "del", HOST]));
+}
+
+/// Small datagrams for a service, as many as a core can send, for longer than the hold time. What the gateway has no time
+/// for is lost before anybody looks at it, BGP's segments among it: TCP sends those again.
+fn stays_up_under_a_flood(net: &Topology, gateway: &Gateway<'_>, birds: &mut [&mut Bird]) {
+    let before: Vec<_> = birds.iter().map(|bird| bird.sessions()).collect();
+    let _echoes = net.start_echo(0);
+    let received = || gateway.counters().total("received");
+    let already = received();
+    let seconds = LOADED.as_secs().to_string();
+    let to = SocketAddr::new(OUTSIDE[0], ECHO_NODE_PORT).to_string();
+    let via = OUTSIDE[0].to_string();
+    let mut flood = net.client.command(binary("perf"));
+    flood.args(["gen", "--polite", "--json", "--device", "af_packet:eth0"]);
+    flood.args(["--clients", FLOOD, "--address", FLOOD, "--flows", "100"]);
+    flood.args(["--via", &via, "--to", &to, "--seconds", &seconds]);
+    let record = finish(&mut flood);
+    let record: Value = serde_json::from_str(&record).expect("a record");
+    let sent = record["frames"]["sent"]["data"].as_u64().expect("a count");
+    let received = received() - already;
+    println!("{sent} datagrams in {seconds} s, the gateway received {received} frames");
+    assert!(sent > 10_000 && received > 10_000, "no flood: {record}");
+    none_was_lost(birds, &before);
 }
 
 /// Bulk traffic in both directions, as much as there is room for, for longer than the hold time.
@@ -168,11 +199,16 @@ fn stays_up_under_load(net: &Topology, birds: &mut [&mut Bird]) {
     }
     println!("{rounds} times {BULK_BYTES} bytes each way");
     net.apply(&[0]);
+    none_was_lost(birds, &before);
+}
+
+/// No session ended and came up again meanwhile.
+fn none_was_lost(birds: &mut [&mut Bird], before: &[usize]) {
     for (bird, before) in birds.iter_mut().zip(before) {
         bird.wait_for_session();
         assert_eq!(
             bird.sessions(),
-            before,
+            *before,
             "the session was lost: {}",
             bird.process.log()
         );
