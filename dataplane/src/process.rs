@@ -12,6 +12,7 @@ use engine::install::Installed;
 use engine::slots::ServiceSlots;
 use engine::{Pipeline, Shared};
 use hugepages::host::need::geometry;
+use hugepages::host::{Root, cores};
 use hugepages::{LinkInfo, Origin, Region};
 use settings::{Device, Settings};
 
@@ -76,6 +77,9 @@ pub fn run(config: &Path, mode: Mode) -> Result<(), Error> {
         None => Some(take_region(&settings)?),
         Some(_) => None,
     };
+    for advice in cores::advice(&Root::default(), &settings) {
+        tracing::warn!("{advice}");
+    }
     let eal = wiring::start_eal(&settings)?;
     let pool = wiring::make_pool(&eal, &settings)?;
     let gateway = Gateway {

@@ -9,11 +9,15 @@ use engine::limits::Limits;
 use engine::shared::{Choice, Options};
 use engine::topology::{LinkConfig, MssClamp, StaticRoute, Topology};
 use hugepages::host::Root;
+use hugepages::host::cores;
 use hugepages::host::pages::{self, TWO_MIB};
 use hugepages::object::Prefix;
 use settings::{BackendChoice, Device, HugePages, Settings};
 
 use crate::Error;
+
+/// What a link has when nothing is said about it.
+const ETHERNET_MTU: u16 = 1500;
 
 /// Descriptors of each device queue.
 const DESCRIPTORS: u16 = 1024;
@@ -89,10 +93,8 @@ pub(crate) fn start_eal(settings: &Settings) -> Result<Eal, Error> {
             cpu,
         });
     }
-    let pci_allow = settings.links.iter().filter_map(|link| match &link.device {
-        Device::Pci(address) => Some(address.clone()),
-        _ => None,
-    });
+    let links = settings.links.iter();
+    let pci_allow = links.flat_map(|link| link.device.pci_addresses());
     let config = EalConfig {
         huge_pages: huge_pages(settings)?,
         memory_mb: settings.region.packet_memory_mb,
@@ -148,6 +150,14 @@ pub(crate) fn make_pool(eal: &Eal, settings: &Settings) -> Result<Mempool, Error
     }
     let in_queues = settings.links.len() as u32 * workers * 2 * u32::from(DESCRIPTORS);
     let count = in_queues + (workers + 1) * BUFFERS_PER_WORKER;
+    if let Some(node) = cores::nics_node(&Root::default(), settings) {
+        match Mempool::on_node(eal, "frames", count, data_room, CACHE, node) {
+            Ok(pool) => return Ok(pool),
+            Err(error) => tracing::warn!(
+                "packet memory is not on NUMA node {node}, where the NICs are, which is slower: {error}"
+            ),
+        }
+    }
     Ok(Mempool::new(eal, "frames", count, data_room, CACHE)?)
 }
 
@@ -170,7 +180,20 @@ pub(crate) fn open_link(
     let opened = Port::open(eal, &device(&link.device), &config, pool);
     let (port, queues) = opened.map_err(of_link(link))?;
     warn_of_kernel_addresses(link);
+    check_mtu(link, port.info().mtu)?;
     Ok(OpenLink { port, queues })
+}
+
+/// Jumbo frames were asked for by name, so less is no answer; of an ordinary MTU the device's own is used.
+fn check_mtu(link: &settings::Link, mtu: u16) -> Result<(), Error> {
+    if link.mtu <= ETHERNET_MTU || link.mtu <= mtu {
+        return Ok(());
+    }
+    let (name, device, wanted) = (&link.name, &link.device, link.mtu);
+    Err(Error::Unsuitable(format!(
+        "link {name}: mtu is {wanted}, and {device} has at most {mtu}: set links.mtu to {mtu}, or the interface's own \
+         MTU to {wanted}"
+    )))
 }
 
 /// Whether two processes may have the link open at a time, each getting every frame. Others can be
@@ -304,13 +327,16 @@ pub(crate) fn describe(link: &settings::Link, open: &OpenLink) -> String {
         .collect();
     format!(
         "link {}: {} driver {} mac {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x} mtu {} \
-         rx queues {} tx queues {} addresses {}",
+         rx queues {}{} tx queues {} descriptors {}/{} checksums by software addresses {}",
         link.name,
         link.device,
         info.driver,
         info.mtu.min(link.mtu),
         info.rx_queues,
+        if info.rss { " by RSS" } else { "" },
         info.tx_queues,
+        info.rx_descriptors,
+        info.tx_descriptors,
         if addresses.is_empty() {
             "none".into()
         } else {

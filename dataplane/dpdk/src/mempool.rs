@@ -50,6 +50,33 @@ impl Mempool {
         data_room: u16,
         cache: u32,
     ) -> Result<Self, Error> {
+        Self::on(eal, name, count, data_room, cache, ANY_NODE)
+    }
+
+    /// The same in memory of one NUMA node.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new); also if other nodes have enough memory and this one has not.
+    pub fn on_node(
+        eal: &Eal,
+        name: &str,
+        count: u32,
+        data_room: u16,
+        cache: u32,
+        node: u32,
+    ) -> Result<Self, Error> {
+        Self::on(eal, name, count, data_room, cache, node.cast_signed())
+    }
+
+    fn on(
+        eal: &Eal,
+        name: &str,
+        count: u32,
+        data_room: u16,
+        cache: u32,
+        node: i32,
+    ) -> Result<Self, Error> {
         let error = |errno| Error::Pool {
             name: name.to_owned(),
             count,
@@ -73,7 +100,7 @@ impl Mempool {
                 cache,
                 0,
                 data_room,
-                ANY_NODE,
+                node,
                 ring.as_ptr(),
             )
         };

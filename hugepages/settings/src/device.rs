@@ -16,6 +16,28 @@ pub enum Device {
     Vdev(String),
 }
 
+impl Device {
+    /// Addresses of the PCI devices behind it: its own, or those that a bonding device (`vdev:net_bonding…`) has as members
+    /// (`slave=`, or `member=` in later versions of DPDK).
+    #[must_use]
+    pub fn pci_addresses(&self) -> Vec<String> {
+        match self {
+            Self::Pci(address) => vec![address.clone()],
+            Self::Vdev(arguments) if arguments.starts_with("net_bonding") => {
+                let words = arguments.split(',');
+                let members = words.filter_map(|word| {
+                    let member = word
+                        .strip_prefix("slave=")
+                        .or(word.strip_prefix("member="))?;
+                    pci_address(member).ok()
+                });
+                members.collect()
+            }
+            Self::AfPacket(_) | Self::AfXdp(_) | Self::Vdev(_) => Vec::new(),
+        }
+    }
+}
+
 impl FromStr for Device {
     /// The rule that the text breaks, to be read after "must".
     type Err = &'static str;
@@ -114,6 +136,17 @@ mod tests {
     fn pci_addresses_are_kept_in_lower_case() {
         let device: Device = "pci:0000:AF:1F.7".parse().unwrap();
         assert_eq!(device, Device::Pci("0000:af:1f.7".to_owned()));
+    }
+
+    #[test]
+    fn members_of_a_bond_are_pci_devices_of_the_link() {
+        let addresses = |text: &str| text.parse::<Device>().unwrap().pci_addresses();
+        assert_eq!(addresses("pci:0000:00:05.0"), ["0000:00:05.0"]);
+        let bond = "vdev:net_bonding0,mode=1,slave=0000:00:0A.0,member=0000:00:0b.0";
+        assert_eq!(addresses(bond), ["0000:00:0a.0", "0000:00:0b.0"]);
+        assert!(addresses("vdev:net_memif0,slave=0000:00:05.0").is_empty());
+        assert!(addresses("vdev:net_bonding0,mode=1,slave=net_memif0").is_empty());
+        assert!(addresses("af_packet:eth1").is_empty());
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! | [`root`] | files, and their text |
 //! | [`pages`], [`mounts`], [`limits`] | huge pages: pools, filesystems, bounds |
 //! | [`iommu`], [`nics`], [`routes`] | devices, and who needs them |
+//! | [`cores`] | CPUs of workers |
 //! | [`need`] | what a configuration asks for |
 //! | [`step`], [`undo`] | changes, and the way back |
 //! | [`reserve`], [`bind`] | the two changes there are |
 //! | [`status`] | all of it at one glance |
 
 pub mod bind;
+pub mod cores;
 pub mod iommu;
 pub mod limits;
 pub mod mounts;

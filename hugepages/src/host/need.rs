@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use settings::{Device, HugePages, Settings};
+use settings::{HugePages, Settings};
 
 use super::Root;
 use super::mounts::{mount_of, mounts};
@@ -84,7 +84,7 @@ fn shares(root: &Root, settings: &Settings, nics: &[Nic]) -> BTreeMap<Option<u32
     }
     if shares.is_empty() {
         let is_link = |nic: &&Nic| {
-            let is = |link: &settings::Link| link.device == Device::Pci(nic.address.clone());
+            let is = |link: &settings::Link| link.device.pci_addresses().contains(&nic.address);
             settings.links.iter().any(is)
         };
         shares.extend(nics.iter().filter(is_link).map(|nic| (nic.node, 1)));

@@ -1,9 +1,10 @@
 //! The whole machine at one glance, and what is wrong with it for a configuration.
 
 use serde::Serialize;
-use settings::{Device, Settings};
+use settings::Settings;
 
 use super::Root;
+use super::cores;
 use super::iommu::{self, Iommu, Presence};
 use super::limits::{self, Limits};
 use super::mounts::{self, Mount};
@@ -30,6 +31,8 @@ pub struct Status {
     pub nics: Vec<Nic>,
     /// What keeps the configuration from working, a sentence each, with what to do.
     pub problems: Vec<String>,
+    /// What makes it slower than it could be, likewise.
+    pub advice: Vec<String>,
 }
 
 /// Looks at everything.
@@ -44,12 +47,15 @@ pub fn status(root: &Root, settings: Option<&Settings>, session: Option<&Session
         iommu: iommu::iommu(root),
         nics,
         problems: Vec::new(),
+        advice: Vec::new(),
     };
     if let Some(settings) = settings {
         let mut problems = status.too_few_pages(root);
         problems.extend(status.bounds());
-        problems.extend(settings.links.iter().filter_map(|link| status.link(link)));
+        let links = settings.links.iter();
+        problems.extend(links.flat_map(|link| status.link(link)));
         status.problems = problems;
+        status.advice = cores::advice(root, settings);
     }
     status
 }
@@ -110,11 +116,13 @@ impl Status {
         exceeded.collect()
     }
 
-    fn link(&self, link: &settings::Link) -> Option<String> {
-        let Device::Pci(address) = &link.device else {
-            return None;
-        };
-        let name = &link.name;
+    fn link(&self, link: &settings::Link) -> Vec<String> {
+        let addresses = link.device.pci_addresses();
+        let problem = |address: &String| self.nic(&link.name, address);
+        addresses.iter().filter_map(problem).collect()
+    }
+
+    fn nic(&self, name: &str, address: &str) -> Option<String> {
         let Some(nic) = self.nics.iter().find(|nic| nic.address == *address) else {
             return Some(format!("link {name}: there is no NIC {address}"));
         };

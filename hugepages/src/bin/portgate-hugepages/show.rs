@@ -39,6 +39,9 @@ pub(crate) fn status(status: &Status) -> String {
             }
         }
     }
+    for (at, advice) in status.advice.iter().enumerate() {
+        line(&mut out, if at == 0 { "advice" } else { "" }, advice);
+    }
     out
 }
 

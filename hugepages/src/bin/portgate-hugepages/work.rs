@@ -9,7 +9,7 @@ use hugepages::host::routes::Session;
 use hugepages::host::status::status;
 use hugepages::host::{HostError, Linux, Root, Step, need};
 use serde::Serialize;
-use settings::{Device, Settings};
+use settings::Settings;
 
 use crate::args::{Arguments, Bind, Command, Nics, Reserve, Unbind};
 use crate::show;
@@ -189,11 +189,8 @@ impl Work {
         let mut names = wanted.names.clone();
         if wanted.links {
             let settings = self.settings("--links:")?;
-            let devices = settings.links.iter().map(|link| &link.device);
-            names.extend(devices.filter_map(|device| match device {
-                Device::Pci(address) => Some(address.clone()),
-                _ => None,
-            }));
+            let links = settings.links.iter();
+            names.extend(links.flat_map(|link| link.device.pci_addresses()));
         }
         let mut found: Vec<Nic> = Vec::new();
         for name in &names {
