@@ -38,6 +38,7 @@ fn a_gateway_section_alone_is_enough_and_the_rest_has_defaults() {
             half_open_per_service_percent: 25,
             new_flows_per_source: 0,
             new_flows_per_service: 0,
+            kernel_frames: 5_000,
         }
     );
     let Source::Manifests { path } = settings.source else {

@@ -177,6 +177,11 @@ pub struct Link {
     /// Default: `"off"`.
     #[serde(default)]
     pub mss_clamp: Option<String>,
+    /// Tap interface by which programs of the gateway's own machine (BGP, SSH) use the link's addresses. It is made if there is
+    /// none, with the link's MAC address; its addresses and its state are the operator's to set. No two links have the same, and
+    /// a link with a `vlan` has none.
+    ///
+    /// Default: none.
     #[serde(default)]
     pub kernel_interface: Option<String>,
 }
@@ -248,6 +253,9 @@ pub struct Limits {
     ///
     /// Unit: flows a second. Default: `0`.
     pub new_flows_per_service: Option<Int>,
+    /// Frames that each worker gives to the kernel, of links with a `kernel_interface`; what is more is dropped (`host_limit`).
+    ///
+    /// Unit: frames a second. Default: `5000`.
     pub kernel_frames: Option<Int>,
 }
 
