@@ -4,17 +4,21 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use ci::book::blocks::{Block, Place, blocks};
+use ci::book::{root, text};
 use ci::topology::{
     CLIENT_V4, CLIENT_V6, CLUSTER, ECHO, ECHO_NODE_PORT, HTTP, HTTP_NODE_PORT, OUTSIDE, Plan,
     Topology, url,
 };
-use ci::vm::{Image, Machine, Model, Place, blocks};
+use ci::vm::{Image, Machine, Model};
 use ci::{curl, dial, wait};
 use serde_json::Value;
+
+/// The page that is followed.
+const PAGE: &str = "docs/install.md";
 
 /// Where the page begins to take everything away again.
 const AWAY: &str = "## Taking it away again";
@@ -83,7 +87,7 @@ fn serve(
     machine.plug(model);
     forget_neighbours(net);
 
-    let page = fs::read_to_string(root().join("docs/install.md")).expect("docs/install.md");
+    let page = text(PAGE);
     let (install, away) = page.split_once(AWAY).expect("the page has both parts");
     let part = match install.split_once(CONFIGURATION) {
         Some((_, part)) if !is_first => part,
@@ -146,25 +150,30 @@ fn forget_neighbours(net: &Topology) {
 /// Types the commands of a page, each where it belongs, and writes the NICs' addresses into the configuration where the page
 /// says so.
 fn follow(net: &Topology, machine: &Machine<'_>, model: Model, page: &str) {
-    let blocks = blocks(page);
+    let blocks = commands(page);
     assert!(!blocks.is_empty(), "no commands in {page:?}");
     for block in blocks {
         let started = Instant::now();
         match block.place {
-            Place::Gateway => machine.run(&block.script),
-            Place::Operator => machine.run_beside(&block.script, &root()),
+            Place::Gateway => machine.run(&block.text),
+            Place::Operator => machine.run_beside(&block.text, &root()),
             Place::Client => {
                 let mut shell = net.client.command("sh");
-                shell.args(["-e", "-c", &block.script]);
+                shell.args(["-e", "-c", &block.text]);
                 ci::netns::finish(&mut shell)
             }
         };
-        let first = block.script.lines().next().unwrap_or_default();
+        let first = block.text.lines().next().unwrap_or_default();
         println!("{:>8.1?} {first}", started.elapsed());
         if first.starts_with("cp ") {
             write_addresses(machine, model);
         }
     }
+}
+
+fn commands(page: &str) -> Vec<Block> {
+    let blocks = blocks(page).unwrap_or_else(|why| panic!("{PAGE}, {why}"));
+    blocks.into_iter().filter(Block::has_commands).collect()
 }
 
 fn write_addresses(machine: &Machine<'_>, model: Model) {
@@ -401,21 +410,16 @@ fn leave_record(machine: &Machine<'_>, rows: &[Row], whole: Duration) {
     println!("{page}\nrecord: {}", file.display());
 }
 
-fn root() -> std::path::PathBuf {
-    let ci = Path::new(env!("CARGO_MANIFEST_DIR"));
-    ci.parent().expect("a workspace").to_owned()
-}
-
 /// The page is checked in the ordinary run, too: its addresses are those of the topology.
 #[test]
 fn the_page_on_installation_has_commands_for_every_place_and_the_addresses_of_the_test() {
-    let page = fs::read_to_string(root().join("docs/install.md")).expect("docs/install.md");
+    let page = text(PAGE);
     let (install, away) = page.split_once(AWAY).expect("the page has both parts");
-    let places: Vec<_> = blocks(install).iter().map(|block| block.place).collect();
+    let places: Vec<_> = commands(install).iter().map(|block| block.place).collect();
     for place in [Place::Operator, Place::Gateway, Place::Client] {
         assert!(places.contains(&place), "no commands for {place:?}");
     }
-    assert!(!blocks(away).is_empty());
+    assert!(!commands(away).is_empty());
     let example =
         fs::read_to_string(root().join("ci/package/examples/edge.toml")).expect("the example");
     for address in OUTSIDE.iter().map(IpAddr::to_string) {

@@ -11,14 +11,12 @@
 //! Debian, made by `ci/vm/build.sh`, with a pair of NICs of each [`Model`], of which one has cables at a time. Whoever
 //! uses it logs in by ssh, as an operator would.
 
-mod commands;
 mod image;
 mod login;
 mod machine;
 mod model;
 mod qemu;
 
-pub use commands::{Block, Place, blocks};
 pub use image::Image;
 pub use machine::Machine;
 pub use model::Model;
