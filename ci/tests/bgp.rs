@@ -95,7 +95,7 @@ fn configuration(own: &str, number: u32, peer: &str, peers: u32, announced: &str
          protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; }}\n\
          protocol static {{ ipv4; route {announced} blackhole; }}\n\
          protocol bgp peer {{ debug {{ states }}; local {own} as {number}; neighbor {peer} as {peers};\n\
-         hold time 6; keepalive time 2; connect retry time 1; connect delay time 1; error wait time 1, 2;\n\
+         hold time 9; keepalive time 2; connect retry time 1; connect delay time 1; error wait time 1, 2;\n\
          ipv4 {{ import all; export where source = RTS_STATIC; next hop self; }}; }}\n"
     )
 }
