@@ -69,7 +69,8 @@ struct Row {
     restart: Duration,
     whole: Duration,
     drivers: String,
-    packets: String,
+    /// Received and sent, in the region since it was made: that of all models so far.
+    frames: [u64; 2],
     faults: usize,
 }
 
@@ -115,7 +116,7 @@ fn serve(
     let restart = keeps_connections_over_a_restart(net, machine);
     serves_http(net, "pod-1\n");
 
-    let (drivers, packets) = links(machine);
+    let (drivers, frames) = links(machine);
     let faults = dmar_faults(machine) - faults_before;
     if is_last {
         follow(net, machine, model, away);
@@ -135,7 +136,7 @@ fn serve(
         restart,
         whole,
         drivers,
-        packets,
+        frames,
         faults,
     }
 }
@@ -308,7 +309,7 @@ fn all_links(machine: &Machine<'_>) -> Vec<Value> {
 }
 
 /// Drivers of the links, and what passed them.
-fn links(machine: &Machine<'_>) -> (String, String) {
+fn links(machine: &Machine<'_>) -> (String, [u64; 2]) {
     let links = all_links(machine);
     let drivers: Vec<_> = links
         .iter()
@@ -322,9 +323,9 @@ fn links(machine: &Machine<'_>) -> (String, String) {
     );
     let counters = json(machine, "portgate counters --json");
     let total = |name: &str| counters["totals"][name].as_u64().expect("a total");
-    let (received, sent) = (total("received"), total("sent"));
-    assert!(received > 100 && sent > 100, "{counters}");
-    (drivers.join(", "), format!("{received} in, {sent} out"))
+    let frames = ["received", "sent"].map(total);
+    assert!(frames.iter().all(|count| *count > 100), "{counters}");
+    (drivers.join(", "), frames)
 }
 
 /// What the IOMMU caught: frames that a NIC wrote where it must not.
@@ -379,17 +380,19 @@ fn leave_record(machine: &Machine<'_>, rows: &[Row], whole: Duration) {
          | NIC | driver | first command to first answer (s) | longest pause by a restart (s) | in all (s) | frames | \
          DMA faults |\n|---|---|---:|---:|---:|---|---:|\n"
     );
+    let mut before = [0, 0];
     for row in rows {
+        let [received, sent] = [0, 1].map(|at| row.frames[at] - before[at]);
+        before = row.frames;
         // Writing into a String cannot fail.
         let _ = writeln!(
             page,
-            "| {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {received} in, {sent} out | {} |",
             row.model.name(),
             row.drivers,
             seconds(row.installed),
             seconds(row.restart),
             seconds(row.whole),
-            row.packets,
             row.faults
         );
     }
