@@ -9,6 +9,7 @@ use packet::parse::{ETHERNET_HEADER, NO_VLAN, VLAN_TAG};
 use packet::{Buffer, Burst, Pool, arp, ndp};
 
 use crate::counters::{Counters, Total};
+use crate::host::Exceptions;
 use crate::neighbour::{Neighbours, Solicitation, Word};
 use crate::observe::Observe;
 use crate::reason::Reason;
@@ -38,6 +39,8 @@ pub(crate) struct Egress<B: Buffer> {
     /// Bytes put into each output since they were last asked for.
     bytes: Vec<u64>,
     parked: Vec<Parked<B>>,
+    /// The way to the host, if it shares a link.
+    pub(crate) exceptions: Option<Exceptions<B>>,
 }
 
 #[derive(Debug)]
@@ -55,6 +58,7 @@ impl<B: Buffer> Egress<B> {
             outputs: links.iter().map(|_| ArrayVec::new()).collect(),
             bytes: vec![0; links.len()],
             parked: Vec::with_capacity(MAX_PARKED),
+            exceptions: None,
         }
     }
 

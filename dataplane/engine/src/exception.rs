@@ -19,7 +19,7 @@ use crate::service::{Outcome, decide};
 impl<B: Buffer> Pipeline<B> {
     /// Lets the host have its frames, at most `rate` a second.
     pub fn set_host(&mut self, host: Box<dyn Host<B>>, rate: u32) {
-        self.exceptions = Some(Exceptions::new(host, rate));
+        self.egress.exceptions = Some(Exceptions::new(host, rate));
     }
 
     /// Gives a frame that would be dropped for `reason` to the host, if that wants it.
@@ -32,7 +32,7 @@ impl<B: Buffer> Pipeline<B> {
         reason: Reason,
         observer: &mut O,
     ) {
-        let exceptions = self.exceptions.as_mut();
+        let exceptions = self.egress.exceptions.as_mut();
         let Some(exceptions) = exceptions.filter(|found| found.host.wants(input)) else {
             return self.drop_frame(input, frame, reason, observer);
         };
@@ -54,7 +54,7 @@ impl<B: Buffer> Pipeline<B> {
     #[cold]
     pub(crate) fn is_hosts<F: Family>(&self, input: usize, key: &F::Key) -> bool {
         let wants = |found: &Exceptions<B>| found.host.wants(input);
-        self.exceptions.as_ref().is_some_and(wants)
+        self.egress.exceptions.as_ref().is_some_and(wants)
             && matches!(
                 decide::<F>(self.snapshots.get(), key).outcome,
                 Outcome::Pass(Reason::NotServed)
@@ -86,7 +86,7 @@ impl<B: Buffer> Pipeline<B> {
             let links = &self.shared.topology.links;
             links.get(input).is_some_and(|link| link.mac == *mac)
         };
-        if self.exceptions.is_none() || !frame.bytes().first_chunk().is_some_and(is_ours) {
+        if self.egress.exceptions.is_none() || !frame.bytes().first_chunk().is_some_and(is_ours) {
             return false;
         }
         match (parsed.network, parsed.protocol) {

@@ -17,7 +17,6 @@ use crate::counters::{Counters, LinkCounter, Total};
 use crate::egress::{Egress, Output};
 use crate::family::{V4, V6};
 use crate::fragments::Parked;
-use crate::host::Exceptions;
 use crate::lane::{Found, Lane, Scratch, Starts, UNUSUAL};
 use crate::observe::Observe;
 use crate::openings::Openings;
@@ -57,7 +56,6 @@ pub struct Pipeline<B: Buffer> {
     /// Whether any link clamps segment sizes.
     pub(crate) clamps: bool,
     pub(crate) parked: Parked<B>,
-    pub(crate) exceptions: Option<Exceptions<B>>,
     pub(crate) scratch: Box<Scratch>,
     pub(crate) starts: Vec<Starts>,
     upkeep: Upkeep,
@@ -103,7 +101,6 @@ impl<B: Buffer> Pipeline<B> {
             openings,
             clamps,
             parked: Parked::new(worker),
-            exceptions: None,
             scratch: Box::default(),
             starts,
             upkeep: Upkeep {
