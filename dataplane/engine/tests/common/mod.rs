@@ -336,7 +336,8 @@ impl Gateway {
         self.collect(worker)
     }
 
-    fn collect(&mut self, worker: usize) -> Vec<(usize, Vec<u8>)> {
+    /// What a worker has in its outputs, which are emptied.
+    pub fn collect(&mut self, worker: usize) -> Vec<(usize, Vec<u8>)> {
         let mut sent = Vec::new();
         for (link, output) in self.workers[worker].outputs() {
             sent.extend(output.drain(..).map(|frame| (link, frame.bytes().to_vec())));
