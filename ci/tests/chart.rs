@@ -50,10 +50,12 @@ fn helm_finds_nothing_in_the_chart_whatever_its_mode_and_refuses_another() {
                 .arg(chart()),
         );
     }
+    // To lint, a chart that refuses its values is no fault of the chart.
     let mut other = linter("helm");
-    other.args(["lint", "--set", "mode=both"]).arg(chart());
+    other.args(["template", RELEASE, "--set", "mode=both"]);
+    other.arg(chart());
     let output = other.output().expect("helm runs");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
         !output.status.success() && said.contains("it must be node or edge"),
         "{said}"

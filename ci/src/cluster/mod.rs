@@ -346,6 +346,8 @@ fn start_server(namespace: &Namespace, pki: &Pki, home: &Path) -> Process {
         .arg("--etcd-compaction-interval=0")
         .arg(format!("--secure-port={PORT}"))
         .args(["--bind-address=0.0.0.0", "--endpoint-reconciler-type=none"])
+        // As kubeadm has it: the chart's pods open devices.
+        .arg("--allow-privileged=true")
         .arg(format!("--advertise-address={SERVER}"))
         .arg(format!(
             "--service-cluster-ip-range={}",
