@@ -92,10 +92,16 @@ pub fn udp(from: (IpAddr, u16), to: (IpAddr, u16), payload: &[u8]) -> (u16, Vec<
 
 /// An IPv4 packet with the SYN that opens a connection (RFC 9293), without options.
 pub fn syn(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+    tcp(from, to, 2)
+}
+
+/// An IPv4 packet with a TCP segment without data or options (RFC 9293), with these flags and number 1.
+pub fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), flags: u8) -> Vec<u8> {
     let mut segment = Vec::new();
     segment.extend(from.1.to_be_bytes());
     segment.extend(to.1.to_be_bytes());
-    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags]);
+    segment.extend([0xff, 0xff, 0, 0, 0, 0]);
     let pseudo = [&from.0.octets()[..], &to.0.octets(), &[0, TCP, 0, 20]].concat();
     let sum = checksum(&[&pseudo[..], &segment].concat());
     segment[16..18].copy_from_slice(&sum.to_be_bytes());

@@ -128,8 +128,9 @@ impl Side {
         self.queue.as_ref().is_some_and(dpdk::Queue::has_tx)
     }
 
-    /// Sends what other workers have handed over, until there is no more or the device is full.
-    pub(crate) fn send_for_others(&mut self) -> TakenOver {
+    /// Sends what other workers have handed over, until there is no more or the device is full, and shows
+    /// what it has no room for.
+    pub(crate) fn send_for_others(&mut self, mut refuse: impl FnMut(&[Mbuf])) -> TakenOver {
         let mut total = TakenOver::default();
         let (Some(handover), true) = (&self.handover, self.is_sender) else {
             return total;
@@ -155,6 +156,9 @@ impl Side {
             total.sent += taken - refused;
             total.bytes += offered - bytes_of(&burst);
             total.refused += refused;
+            if refused > 0 {
+                refuse(&burst);
+            }
             Mbuf::free_bulk(&mut burst);
             if refused > 0 || taken < packet::BURST as u64 {
                 break;

@@ -103,7 +103,12 @@ impl Worker {
                 queue.rx_burst(&mut burst);
             }
             let link = side.link;
-            let others = side.send_for_others();
+            let tap = &mut self.tap;
+            let others = side.send_for_others(|refused| {
+                if tap.is_on() {
+                    tap.tell_refused(link, refused);
+                }
+            });
             if others.taken > 0 {
                 received += others.taken as usize;
                 self.pipeline.taken_over(others.taken);
@@ -188,18 +193,18 @@ impl Worker {
         for side in self.sides.iter().filter(|side| !side.sends()) {
             tracer.handed_over(side.link);
         }
-        self.send_with(|frame| tracer.refused(frame.bytes()));
+        self.send_with(|link, frame| tracer.refused(link, frame.bytes()));
         tracer.tell();
     }
 
     /// Empties the outputs into the links.
     fn send(&mut self) {
-        self.send_with(|_| ());
+        self.send_with(|_, _| ());
     }
 
     /// The same, and shows the frames that a link has no room for.
     #[inline(always)]
-    fn send_with(&mut self, mut refuse: impl FnMut(&Mbuf)) {
+    fn send_with(&mut self, mut refuse: impl FnMut(usize, &Mbuf)) {
         for side in &mut self.sides {
             let Some(output) = self.pipeline.output(side.link) else {
                 continue;
@@ -218,7 +223,7 @@ impl Worker {
             // The device has no room: to wait would only fill the receive queue behind it.
             let left = bytes_of(output);
             let refused = output.len() as u64;
-            output.iter().for_each(&mut refuse);
+            output.iter().for_each(|frame| refuse(side.link, frame));
             output.clear();
             let offered = self.pipeline.take_bytes(side.link);
             if side.sends() {

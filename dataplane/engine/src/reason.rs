@@ -96,9 +96,9 @@ reasons! {
     Unresolved = "unresolved",
     /// The egress queue had no room.
     TxFull = "tx_full",
-    /// No buffer for an answer.
+    /// No buffer for an answer, or for the parts of a packet that has to be cut.
     NoBuffer = "no_buffer",
-    /// An answer that must not be sent (to a broadcast, to an error, or too many of them).
+    /// A question for a MAC address whose frame has no room for the answer.
     AnswerRefused = "answer_refused",
     /// A source that no host can have, or that is this gateway's own (RFC 1812 section 5.3.7).
     BadSource = "bad_source",

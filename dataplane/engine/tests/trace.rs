@@ -6,9 +6,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use common::datagram::cut;
 use common::*;
-use engine::Now;
+use engine::flow::FlowTable;
+use engine::shared::Options;
 use engine::trace::{Pattern, Record, Request, Sheets, Step, Tracer};
+use engine::{Now, Reason, Shared};
+use hugepages::sync::Ordering;
+use hugepages::{Line, Slab, TagLine};
 use packet::build::FrameSpec;
 use packet::memory::HeapBuffer;
 use packet::tcp::{ACK, SYN};
@@ -318,6 +323,44 @@ fn a_frame_that_waits_in_vain_is_dropped_under_its_name() {
 }
 
 #[test]
+fn frames_that_are_not_asked_for_use_up_no_paper_when_many_are_taken_up_again() {
+    let pod = "100.96.2.9:80";
+    let gateway = Gateway::new(&[Spec::new("default/mynginx", &[NODEPORT], &[pod])]);
+    let request = Request {
+        dropped: Some(vec!["fragment_no_first".into()]),
+        ..Request::all()
+    };
+    let mut traced = Traced::of(gateway, request.clone());
+    for port in 0..50 {
+        let client = format!("203.0.113.50:{}", 1000 + port);
+        traced.put(
+            OUTSIDE,
+            &from_client(FrameSpec::syn(at(&client), at(NODEPORT))),
+        );
+    }
+    let mut datagram = FrameSpec::udp(at(CLIENT), at(NODEPORT));
+    datagram.fragment = 0;
+    datagram.payload = vec![0; 64];
+    traced.put(OUTSIDE, &cut(&from_client(datagram), 1, 32)[1]);
+    assert_eq!(traced.told(), []);
+    let paper = Paper {
+        left: 1,
+        told: Rc::clone(&traced.told),
+    };
+    traced.tracer = Tracer::new(traced.gateway.shared.clone(), Arc::new(request), paper, 0);
+    traced.gateway.second += 10;
+    let now = Now {
+        second: traced.gateway.second,
+    };
+    let Traced {
+        gateway, tracer, ..
+    } = &mut traced;
+    gateway.workers[0].upkeep(now, 1, &mut gateway.pool, tracer);
+    traced.tracer.tell();
+    assert_eq!(traced.one().dropped(), Some("fragment_no_first"));
+}
+
+#[test]
 fn what_the_device_refuses_is_dropped_for_it() {
     let mut traced = Traced::new(Request::all());
     let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
@@ -334,12 +377,56 @@ fn what_the_device_refuses_is_dropped_for_it() {
     gateway.workers[0].process(now, OUTSIDE, &mut burst, &mut gateway.pool, tracer);
     tracer.end();
     for frame in gateway.workers[0].output(PODS).unwrap().drain(..) {
-        tracer.refused(frame.bytes());
+        tracer.refused(PODS, frame.bytes());
     }
     traced.tracer.tell();
     let record = traced.one();
     assert_eq!(record.dropped(), Some("tx_full"));
     assert!(record.out[0].refused);
+}
+
+#[test]
+fn a_frame_that_another_worker_began_and_the_device_refuses_is_told_by_itself() {
+    let mut traced = Traced::new(ends(&[CLIENT]));
+    let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    let sent = traced.gateway.put(0, OUTSIDE, &syn);
+    let other = from_client(FrameSpec::syn(at("203.0.113.51:40000"), at(NODEPORT)));
+    let unwanted = traced.gateway.put(0, OUTSIDE, &other);
+    for (link, bytes) in sent.iter().chain(&unwanted) {
+        traced.tracer.refused(*link, bytes);
+    }
+    traced.tracer.tell();
+    let record = traced.one();
+    assert_eq!(record.dropped(), Some("tx_full"));
+    assert_eq!(
+        (record.input, stages(&record)),
+        (None, vec!["Dropped".to_owned()])
+    );
+    assert_eq!(record.frame.bytes, sent[0].1, "as it would have left");
+    assert!(record.out[0].refused && usize::from(record.out[0].link) == PODS);
+}
+
+#[test]
+fn a_flow_that_another_worker_has_left_unfinished_is_dropped_for_the_race() {
+    let (buckets, entries) = (Slab::<TagLine>::heap(64), Slab::<Line>::heap(64 * 16));
+    let mut shared = Shared::heap(1024, topology(), Options::default());
+    shared.v4 = FlowTable::new(buckets.clone(), entries.clone(), [1, 2]);
+    let specs = [Spec::new("default/mynginx", &[NODEPORT], &[POD])];
+    let mut traced = Traced::of(Gateway::of(shared, &specs, 1), ends(&[CLIENT, NODEPORT]));
+    let syn = from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT)));
+    let sent = traced.put(OUTSIDE, &syn);
+    assert_eq!(traced.one().dropped(), None, "{sent:?}");
+    // As if the worker that claimed both entries had not written them yet.
+    for word in entries.iter().flat_map(|line| &line.0) {
+        word.store(0, Ordering::Relaxed);
+    }
+    let claims = buckets.iter().flat_map(|line| &line.0);
+    let claims = claims.filter(|tag| tag.load(Ordering::Relaxed) != 0);
+    assert_eq!(claims.count(), 2);
+    assert_eq!(traced.put(OUTSIDE, &syn), []);
+    assert_eq!(traced.one().dropped(), Some("flow_race"));
+    let counters = traced.gateway.workers[0].counters();
+    assert_eq!(counters.drops(Reason::FlowRace), 1);
 }
 
 #[test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use dpdk::Mbuf;
 use engine::Shared;
 use engine::publish::Subscriber;
 use engine::trace::Tracer;
 use hugepages::region::monotonic_nanos;
+use packet::Buffer;
 
 use super::plan::{Plan, PlanSheets};
 
@@ -74,6 +76,19 @@ impl Tap {
         let mut tracer = self.tracer.take()?;
         tracer.set_time(now);
         Some(tracer)
+    }
+
+    /// Tells frames that other workers handed over and link `link` had no room for.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_refused(&mut self, link: usize, frames: &[Mbuf]) {
+        if let Some(mut tracer) = self.take(frames.len()) {
+            for frame in frames {
+                tracer.refused(link, frame.bytes());
+            }
+            tracer.tell();
+            self.give_back(tracer);
+        }
     }
 
     pub(crate) fn give_back(&mut self, tracer: Box<WorkerTracer>) {

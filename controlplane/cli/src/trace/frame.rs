@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::trace::{Image, Out, Record};
+use engine::trace::{Image, Out, Record, Step};
 use hugepages::region::monotonic_nanos;
 use portgate_controlplane::time::format_micro;
 use serde_json::{Value, json};
@@ -41,10 +41,10 @@ impl Clock {
 /// What became of a frame.
 fn outcome(record: &Record) -> &'static str {
     let steps = &record.steps;
-    let is_waiting = |step: &_| matches!(step, engine::trace::Step::Waits { .. });
+    let is_waiting = |step: &_| matches!(step, Step::Waits { .. });
     if record.dropped().is_some() {
         "dropped"
-    } else if steps.contains(&engine::trace::Step::Answered) {
+    } else if steps.contains(&Step::Answered) {
         "answered"
     } else if steps.iter().any(is_waiting) {
         "waiting"
@@ -96,7 +96,11 @@ pub(super) fn print(
         input,
         ..
     } = record;
-    let input = input.map_or_else(|| "taken up again".to_owned(), |input| names.link(input));
+    let input = match input {
+        Some(input) => names.link(*input),
+        None if record.steps.first() == Some(&Step::Resumed) => "taken up again".to_owned(),
+        None => "on its way out".to_owned(),
+    };
     let (what, length) = (describe(frame), frame.len);
     writeln!(
         out,

@@ -87,16 +87,24 @@ impl<S: Sheets> Tracer<S> {
 
     /// What is observed from now on is about no frame.
     pub fn end(&mut self) {
-        if let Some(record) = self.current.take()
-            && let Err(full) = self.open.try_push(record)
-        {
+        let Some(mut record) = self.current.take() else {
+            return;
+        };
+        // What was put out may yet be refused by the device; what was not has come to its end. Frames that are taken up
+        // again come many at a time, and those that are not asked for must not use up the paper.
+        let is_over = record.outs().next().is_none();
+        if is_over && !self.request.wants(record.dropped()) {
+            self.sheets.put_back(record);
+        } else if let Err(full) = self.open.try_push(record) {
             self.sheets.put_back(full.element());
         }
     }
 
-    /// The device had no room for the frame whose bytes lie here.
-    pub fn refused(&mut self, bytes: &[u8]) {
+    /// Link `link` had no room for the frame whose bytes lie here. One that is in no record, because it was
+    /// begun by another worker or by nobody, has one of its own.
+    pub fn refused(&mut self, link: usize, bytes: &[u8]) {
         let place = bytes.as_ptr().addr();
+        let mut is_known = false;
         for record in &mut self.open {
             let mut is_ours = false;
             for out in record.outs().filter(|out| out.place == place) {
@@ -106,6 +114,17 @@ impl<S: Sheets> Tracer<S> {
             if is_ours {
                 record.note(dropped(Reason::TxFull));
             }
+            is_known |= is_ours;
+        }
+        if !is_known && is_wanted(&self.request, &self.shared, None, bytes) {
+            self.end();
+            self.current = self.sheets.take();
+            self.queued(link, bytes);
+            if let Some(record) = &mut self.current {
+                open(record, self.worker, self.nanos, None, bytes);
+            }
+            self.dropped(Reason::TxFull);
+            self.end();
         }
     }
 

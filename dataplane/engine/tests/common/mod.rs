@@ -234,9 +234,15 @@ impl Gateway {
         flows: usize,
         options: Options,
     ) -> Self {
-        let shared = Arc::new(Shared::heap(flows, topology, options));
+        Self::of(Shared::heap(flows, topology, options), specs, workers)
+    }
+
+    /// Over these tables.
+    pub fn of(shared: Shared, specs: &[Spec], workers: usize) -> Self {
+        let shared = Arc::new(shared);
         let slots = ServiceSlots::new(Slab::heap(64));
-        let installed = Installed::new(shared.topology.clone(), slots, options.maglev_seed);
+        let seed = shared.options.maglev_seed;
+        let installed = Installed::new(shared.topology.clone(), slots, seed);
         let publisher = Publisher::new(installed.snapshot().clone());
         let workers = (0..workers)
             .map(|worker| {
