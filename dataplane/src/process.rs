@@ -13,7 +13,7 @@ use engine::slots::ServiceSlots;
 use engine::{Pipeline, Shared};
 use hugepages::host::need::geometry;
 use hugepages::host::{Root, cores};
-use hugepages::{LinkInfo, Origin, Region};
+use hugepages::{LinkInfo, Origin, Queues, Region};
 use settings::{Device, Settings};
 
 use crate::Error;
@@ -407,7 +407,7 @@ fn share(region: &Region, settings: &Settings, links: &[OpenLink], origin: &Orig
 fn has_same_links(region: &Region, settings: &Settings) -> bool {
     settings.links.iter().enumerate().all(|(at, link)| {
         LinkInfo::read(&region.link(at as u16))
-            .is_some_and(|info| info.name == link.name && info.device == link.device.to_string())
+            .is_some_and(|info| info.is_of(&link.name, &link.device.to_string()))
     })
 }
 
@@ -421,10 +421,21 @@ fn watched(link: &settings::Link, open: &OpenLink) -> WatchedLink {
             driver: info.driver.clone(),
             mac: link.mac.unwrap_or(info.mac),
             mtu: info.mtu.min(link.mtu),
+            mtu_asked: link.mtu,
+            interface_mtu: info.interface_mtu.unwrap_or(0),
             vlan: link.vlan,
             up: true,
-            speed_mbps: 0,
-            missed: 0,
+            queues: Queues {
+                rx: info.rx_queues,
+                tx: info.tx_queues,
+                rx_descriptors: info.rx_descriptors,
+                tx_descriptors: info.tx_descriptors,
+            },
+            rss: info.rss,
+            promiscuous: info.promiscuous,
+            rx_offloads: info.rx_offloads,
+            tx_offloads: info.tx_offloads,
+            ..LinkInfo::default()
         },
         interface: match &link.device {
             Device::AfPacket(interface) | Device::AfXdp(interface) => Some(interface.clone()),

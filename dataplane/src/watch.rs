@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dpdk::Port;
 use engine::counters::{Counters, LinkCounter};
-use hugepages::{LinkInfo, Region};
+use hugepages::{LinkErrors, LinkInfo, Region};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -181,6 +181,11 @@ impl Watched {
         self.link.info.speed_mbps = status.speed_mbps.unwrap_or(0);
         // The same frames, if the driver counts them.
         self.link.info.missed = stats.rx_missed.max(self.undelivered(stats.rx_frames));
+        self.link.info.errors = LinkErrors {
+            rx: stats.rx_errors,
+            tx: stats.tx_errors,
+            no_buffer: stats.rx_no_buffer,
+        };
     }
 
     /// AF_PACKET does not count what its ring had no room for, AF_XDP not what the kernel could not put

@@ -9,7 +9,7 @@
 //! | region | [`region`], [`header`], [`layout`] | files, locks, who is alive, where what lies |
 //! | state | [`journal`], [`digest`] | what is installed, whole after any kill |
 //! | talk | [`ring`], [`cursor`], [`message`], [`codec`] | commands one way, replies the other |
-//! | words | [`record`], [`object`], [`link_info`] | bytes and their meaning |
+//! | words | [`record`], [`object`], [`link_info`], [`offloads`] | bytes and their meaning |
 //! | memory | [`slab`], [`sync`] | atomics in cache lines |
 //!
 //! Beside them stands [`host`]: what the machine must give before there is a region or a frame, and the
@@ -40,6 +40,7 @@ pub mod layout;
 pub mod link_info;
 pub mod message;
 pub mod object;
+pub mod offloads;
 pub mod record;
 #[cfg(not(loom))]
 pub mod region;
@@ -58,7 +59,7 @@ pub use digest::Digest;
 pub use header::{Flaw, Process, State};
 pub use journal::{Journal, JournalError};
 pub use layout::Geometry;
-pub use link_info::LinkInfo;
+pub use link_info::{LinkErrors, LinkInfo, Queues};
 pub use message::{Message, Reason, Reply};
 pub use record::{Record, RecordError};
 #[cfg(not(loom))]

@@ -7,13 +7,17 @@
 //! | word | meaning |
 //! |-----:|---------|
 //! | 0 | sequence |
-//! | 1 | bit 0 up, bit 1 there is a VLAN; 16–31 VLAN id, 32–47 MTU |
+//! | 1 | bit 0 up, 1 there is a VLAN, 2 RSS, 3 promiscuous; 16–31 VLAN id, 32–47 MTU, 48–63 MTU asked for |
 //! | 2 | MAC address, first octet lowest |
-//! | 3 | speed in Mbit/s, 0 = unknown |
+//! | 3 | 0–31 speed in Mbit/s, 32–63 MTU of the kernel's interface; 0 = unknown |
 //! | 4 | frames that the device dropped for want of room |
 //! | 5–6 | name, 16 bytes of UTF-8, zeros after it |
 //! | 7–10 | driver, 32 bytes likewise |
-//! | 11–31 | device, 168 bytes likewise |
+//! | 11–22 | device, 96 bytes likewise |
+//! | 23 | 16 bits each: rx queues, tx queues, descriptors of an rx queue, of a tx queue |
+//! | 24–25 | offloads that the device has, rx and tx: DPDK's bits, see [`crate::offloads`] |
+//! | 26–28 | frames received with errors, that could not be sent, lost for want of buffers |
+//! | 29–31 | zeros |
 
 use crate::layout::LINK_LINES;
 use crate::seqlock;
@@ -23,12 +27,15 @@ use crate::sync::AtomicU64;
 /// Words after the sequence.
 const WORDS: usize = LINK_LINES * 8 - 1;
 
+/// Bytes of a device's text.
+const DEVICE: usize = 96;
+
 /// A link, as the region describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkInfo {
     /// Name in the settings; cut to 16 bytes.
     pub name: String,
-    /// Device in the settings, such as `af_packet:eth1`; cut to 168 bytes.
+    /// Device in the settings, such as `af_packet:eth1`; cut to 96 bytes.
     pub device: String,
     /// DPDK's name of the driver; cut to 32 bytes.
     pub driver: String,
@@ -36,14 +43,54 @@ pub struct LinkInfo {
     pub mac: [u8; 6],
     /// MTU in bytes, without Ethernet header.
     pub mtu: u16,
+    /// The MTU in the settings: more than the link's if the device has less.
+    pub mtu_asked: u16,
+    /// MTU of the kernel's interface behind it; 0 = there is none.
+    pub interface_mtu: u32,
     /// VLAN id of every frame.
     pub vlan: Option<u16>,
     /// Whether the link is up.
     pub up: bool,
     /// Speed in Mbit/s; 0 = unknown.
     pub speed_mbps: u32,
+    /// Queues, and how long they are.
+    pub queues: Queues,
+    /// Whether the device spreads flows over its rx queues.
+    pub rss: bool,
+    /// Whether it receives frames for other MAC addresses too.
+    pub promiscuous: bool,
+    /// Rx offloads that the device has: DPDK's bits. None is switched on.
+    pub rx_offloads: u64,
+    /// Tx offloads that the device has, likewise.
+    pub tx_offloads: u64,
     /// Frames that the device dropped for want of room since start.
     pub missed: u64,
+    /// What else went wrong at the device since start.
+    pub errors: LinkErrors,
+}
+
+/// Queues of a link's device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Queues {
+    /// Rx queues.
+    pub rx: u16,
+    /// Tx queues.
+    pub tx: u16,
+    /// Frames that an rx queue holds.
+    pub rx_descriptors: u16,
+    /// Frames that a tx queue holds.
+    pub tx_descriptors: u16,
+}
+
+/// Frames that a link's device has counted as failures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LinkErrors {
+    /// Received with errors.
+    pub rx: u64,
+    /// That could not be sent.
+    pub tx: u64,
+    /// Lost because there was no buffer to receive into.
+    pub no_buffer: u64,
 }
 
 impl LinkInfo {
@@ -51,20 +98,43 @@ impl LinkInfo {
     pub fn write(&self, lines: &[Line]) {
         let flags = u64::from(self.up)
             | u64::from(self.vlan.is_some()) << 1
+            | u64::from(self.rss) << 2
+            | u64::from(self.promiscuous) << 3
             | u64::from(self.vlan.unwrap_or(0)) << 16
-            | u64::from(self.mtu) << 32;
+            | u64::from(self.mtu) << 32
+            | u64::from(self.mtu_asked) << 48;
         let [a, b, c, d, e, f] = self.mac;
         let numbers = [
             flags,
             u64::from_le_bytes([a, b, c, d, e, f, 0, 0]),
-            u64::from(self.speed_mbps),
+            u64::from(self.speed_mbps) | u64::from(self.interface_mtu) << 32,
             self.missed,
         ];
         let texts = text::<16>(&self.name)
             .into_iter()
             .chain(text::<32>(&self.driver))
-            .chain(text::<168>(&self.device));
-        seqlock::write(words(lines), numbers.into_iter().chain(texts));
+            .chain(text::<DEVICE>(&self.device));
+        let Queues {
+            rx,
+            tx,
+            rx_descriptors,
+            tx_descriptors,
+        } = self.queues;
+        let queues = [rx, tx, rx_descriptors, tx_descriptors];
+        let queues = queues.into_iter().rev();
+        let device = [
+            queues.fold(0, |word, count| word << 16 | u64::from(count)),
+            self.rx_offloads,
+            self.tx_offloads,
+            self.errors.rx,
+            self.errors.tx,
+            self.errors.no_buffer,
+            0,
+            0,
+            0,
+        ];
+        let all = numbers.into_iter().chain(texts).chain(device);
+        seqlock::write(words(lines), all);
     }
 
     /// Reads the description from the link's four lines; `None` when there is none yet, or its
@@ -72,7 +142,11 @@ impl LinkInfo {
     #[must_use]
     pub fn read(lines: &[Line]) -> Option<Self> {
         let words: [u64; WORDS] = seqlock::read(words(lines))?;
-        let &[flags, mac, speed, missed, ref texts @ ..] = &words;
+        let &[flags, mac, speed, missed, ref rest @ ..] = &words;
+        let (texts, numbers) = rest.split_at(6 + DEVICE / 8);
+        let &[queues, rx_offloads, tx_offloads, rx, tx, no_buffer, ..] = numbers else {
+            return None;
+        };
         let [a, b, c, d, e, f, ..] = mac.to_le_bytes();
         let name = string(&texts[..2]);
         (!name.is_empty()).then(|| Self {
@@ -81,11 +155,31 @@ impl LinkInfo {
             device: string(&texts[6..]),
             mac: [a, b, c, d, e, f],
             mtu: (flags >> 32) as u16,
+            mtu_asked: (flags >> 48) as u16,
+            interface_mtu: (speed >> 32) as u32,
             vlan: (flags & 2 != 0).then_some((flags >> 16) as u16),
             up: flags & 1 != 0,
             speed_mbps: speed as u32,
+            queues: Queues {
+                rx: queues as u16,
+                tx: (queues >> 16) as u16,
+                rx_descriptors: (queues >> 32) as u16,
+                tx_descriptors: (queues >> 48) as u16,
+            },
+            rss: flags & 4 != 0,
+            promiscuous: flags & 8 != 0,
+            rx_offloads,
+            tx_offloads,
             missed,
+            errors: LinkErrors { rx, tx, no_buffer },
         })
+    }
+
+    /// Whether it describes the link of this name on this device.
+    #[must_use]
+    pub fn is_of(&self, name: &str, device: &str) -> bool {
+        let cut = |bytes, text: &str| text[..end_of(text, bytes)].to_owned();
+        self.name == cut(16, name) && self.device == cut(DEVICE, device)
     }
 }
 
@@ -96,13 +190,18 @@ fn words(lines: &[Line]) -> impl Iterator<Item = &AtomicU64> + Clone {
 /// The text in `BYTES` bytes, cut between characters, as words.
 fn text<const BYTES: usize>(text: &str) -> Vec<u64> {
     let mut bytes = [0; BYTES];
-    let end = (0..=BYTES.min(text.len()))
-        .rev()
-        .find(|end| text.is_char_boundary(*end))
-        .unwrap_or(0);
+    let end = end_of(text, BYTES);
     bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
     let word = |chunk: &[u8; 8]| u64::from_le_bytes(*chunk);
     bytes.as_chunks().0.iter().map(word).collect()
+}
+
+/// Where a text of so many bytes at most ends: between characters.
+fn end_of(text: &str, bytes: usize) -> usize {
+    (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or(0)
 }
 
 /// Up to the first zero byte; what is not UTF-8 is replaced, for it is shown to people.
@@ -126,13 +225,23 @@ mod tests {
     proptest! {
         #[test]
         fn reading_undoes_writing(
-            name in "[a-z0-9]{1,15}", device in "[ -~]{0,168}", driver in "[a-z_]{0,32}",
-            mac: [u8; 6], mtu: u16, vlan in prop::option::of(1u16..=4094), up: bool,
-            speed_mbps: u32, missed: u64,
+            texts in ("[a-z0-9]{1,15}", "[ -~]{0,96}", "[a-z_]{0,32}"),
+            mac: [u8; 6], mtus: (u16, u16, u32), vlan in prop::option::of(1u16..=4094),
+            flags: [bool; 3], speed_mbps: u32, queues: [u16; 4], numbers: [u64; 6],
         ) {
             let lines = Slab::heap(LINK_LINES);
-            let info = LinkInfo { name, device, driver, mac, mtu, vlan, up, speed_mbps, missed };
+            let (name, device, driver) = texts;
+            let (mtu, mtu_asked, interface_mtu) = mtus;
+            let [up, rss, promiscuous] = flags;
+            let [rx, tx, rx_descriptors, tx_descriptors] = queues;
+            let queues = Queues { rx, tx, rx_descriptors, tx_descriptors };
+            let [missed, rx_offloads, tx_offloads, rx, tx, no_buffer] = numbers;
+            let info = LinkInfo {
+                name, device, driver, mac, mtu, mtu_asked, interface_mtu, vlan, up, speed_mbps, queues, rss,
+                promiscuous, rx_offloads, tx_offloads, missed, errors: LinkErrors { rx, tx, no_buffer },
+            };
             info.write(&lines);
+            prop_assert!(info.is_of(&info.name, &info.device));
             prop_assert_eq!(LinkInfo::read(&lines), Some(info));
         }
 
@@ -163,6 +272,8 @@ mod tests {
             ..LinkInfo::default()
         }
         .write(&lines);
-        assert_eq!(LinkInfo::read(&lines).unwrap().name, "aäääääää");
+        let read = LinkInfo::read(&lines).unwrap();
+        assert_eq!(read.name, "aäääääää");
+        assert!(read.is_of("aääääääää", "") && !read.is_of("aäääääää", "b"));
     }
 }

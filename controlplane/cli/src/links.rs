@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use engine::counters::LinkCounter;
-use hugepages::{LinkInfo, Region};
+use hugepages::{LinkInfo, Region, offloads};
 use portgate_controlplane::observe::AllCounters;
 use serde_json::{Value, json};
 use settings::Settings;
@@ -38,18 +38,68 @@ pub(crate) fn run(settings: &Settings, json: bool, out: &mut dyn Write) -> Resul
         ">TX FRAMES",
         ">TX BYTES",
         ">DROPPED",
-        ">MISSED",
     ]);
     for (at, info) in &links {
         table.push(row(*at, info, &counters));
     }
     table.flush(out)?;
+    writeln!(out)?;
+    devices(&links, out)?;
+    writeln!(out)?;
+    for (_, info) in &links {
+        let found = |bits, names: &[&str]| match offloads::named(bits, names).join(" ") {
+            none if none.is_empty() => "none".to_owned(),
+            found => found,
+        };
+        let rx = found(info.rx_offloads, &offloads::RX);
+        let tx = found(info.tx_offloads, &offloads::TX);
+        writeln!(
+            out,
+            "{}: offloads found: rx {rx}; tx {tx}; none is used",
+            info.name
+        )?;
+    }
     for (at, info) in &links {
         for note in notes(*at, info, &counters) {
             writeln!(out, "{}: {note}", info.name)?;
         }
     }
     Ok(())
+}
+
+/// What each device is made of, and what went wrong there.
+fn devices(links: &[(usize, LinkInfo)], out: &mut dyn Write) -> Result<(), Failure> {
+    let mut table = Table::new(&[
+        "LINK",
+        ">RX QUEUES",
+        ">OF FRAMES",
+        ">TX QUEUES",
+        ">OF FRAMES",
+        "RSS",
+        "ALL MACS",
+        ">RX ERRORS",
+        ">TX ERRORS",
+        ">NO BUFFER",
+        ">MISSED",
+    ]);
+    let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    for (_, info) in links {
+        let (queues, errors) = (info.queues, info.errors);
+        table.push([
+            info.name.clone(),
+            queues.rx.to_string(),
+            queues.rx_descriptors.to_string(),
+            queues.tx.to_string(),
+            queues.tx_descriptors.to_string(),
+            yes(info.rss),
+            yes(info.promiscuous),
+            errors.rx.to_string(),
+            errors.tx.to_string(),
+            errors.no_buffer.to_string(),
+            info.missed.to_string(),
+        ]);
+    }
+    Ok(table.flush(out)?)
 }
 
 /// The links that have a description, by their number.
@@ -81,7 +131,6 @@ fn row(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {
         count(LinkCounter::TxFrames),
         count(LinkCounter::TxBytes),
         dropped.iter().sum::<u64>().to_string(),
-        info.missed.to_string(),
     ]
 }
 
@@ -95,7 +144,22 @@ fn document(at: usize, info: &LinkInfo, counters: &AllCounters) -> Value {
         "vlan": info.vlan,
         "up": info.up,
         "speed_mbps": (info.speed_mbps > 0).then_some(info.speed_mbps),
+        "mtu_asked": info.mtu_asked,
+        "interface_mtu": (info.interface_mtu > 0).then_some(info.interface_mtu),
+        "rx_queues": info.queues.rx,
+        "tx_queues": info.queues.tx,
+        "rx_descriptors": info.queues.rx_descriptors,
+        "tx_descriptors": info.queues.tx_descriptors,
+        "rss": info.rss,
+        "promiscuous": info.promiscuous,
+        "rx_offloads_found": offloads::named(info.rx_offloads, &offloads::RX),
+        "tx_offloads_found": offloads::named(info.tx_offloads, &offloads::TX),
+        "rx_offloads_used": [],
+        "tx_offloads_used": [],
         "missed": info.missed,
+        "rx_errors": info.errors.rx,
+        "tx_errors": info.errors.tx,
+        "no_buffer": info.errors.no_buffer,
         "notes": notes(at, info, counters),
     });
     for (counter, name) in LinkCounter::ALL {
@@ -110,6 +174,7 @@ fn notes(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {
     if !info.up {
         notes.push("the link is down".to_owned());
     }
+    notes.extend(refused(info, counters.workers().len()));
     let unfinished = counters.link(at, LinkCounter::UnfinishedChecksums);
     if unfinished > 0 {
         notes.push(format!(
@@ -126,12 +191,54 @@ fn notes(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {
             info.mtu
         ));
     }
-    if info.missed > 0 {
+    let counted = [
+        (
+            info.missed,
+            "frames came while the device had no room for them: the workers are too slow, or too few",
+        ),
+        (
+            info.errors.rx,
+            "frames came with errors: look at the cable and at the other end",
+        ),
+        (
+            info.errors.tx,
+            "frames could not be sent: the device refused them",
+        ),
+        (
+            info.errors.no_buffer,
+            "frames came while there was no buffer for them: raise region.packet_memory_mb",
+        ),
+    ];
+    let counted = counted.iter().filter(|(count, _)| *count > 0);
+    notes.extend(counted.map(|(count, what)| format!("{count} {what}")));
+    notes
+}
+
+/// What was asked of the device and is not there.
+fn refused(info: &LinkInfo, workers: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    let LinkInfo { mtu, mtu_asked, .. } = info;
+    if mtu < mtu_asked {
         notes.push(format!(
-            "{} frames came while the device had no room for them: the workers are too slow, or \
-             too few",
-            info.missed
+            "the MTU is {mtu}, not the {mtu_asked} that links.mtu asks for: the device has no more"
         ));
+    }
+    let queues = [("rx", info.queues.rx), ("tx", info.queues.tx)];
+    for (direction, count) in queues
+        .into_iter()
+        .filter(|(_, count)| usize::from(*count) < workers)
+    {
+        notes.push(format!(
+            "the device has {count} {direction} queues for {workers} workers: frames are handed from \
+             one worker to another"
+        ));
+    }
+    if info.queues.rx > 1 && !info.rss && !info.device.starts_with("af_packet:") {
+        notes.push(
+            "the device does not spread flows over its rx queues (no RSS): one worker may do all the \
+             work"
+                .to_owned(),
+        );
     }
     notes
 }
@@ -151,6 +258,29 @@ fn speed(mbps: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_device_did_not_grant_is_said() {
+        let queues = hugepages::Queues {
+            rx: 2,
+            tx: 1,
+            ..hugepages::Queues::default()
+        };
+        let mut info = LinkInfo {
+            mtu: 1400,
+            mtu_asked: 9000,
+            queues,
+            ..LinkInfo::default()
+        };
+        let notes = refused(&info, 2);
+        assert_eq!(notes.len(), 3, "{notes:?}");
+        assert!(notes[0].contains("1400, not the 9000"), "{notes:?}");
+        assert!(notes[1].contains("1 tx queues for 2 workers"), "{notes:?}");
+        assert!(notes[2].contains("no RSS"), "{notes:?}");
+        info.rss = true;
+        info.mtu_asked = 1400;
+        assert_eq!(refused(&info, 1), [""; 0]);
+    }
 
     #[test]
     fn speeds_and_macs_are_written_as_people_do() {

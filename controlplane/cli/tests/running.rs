@@ -341,19 +341,28 @@ fn links_are_described_and_their_troubles_explained() {
     let running = busy();
     let table = running.said(&["links"]);
     assert_eq!(
-        rows(&table, "outside"),
+        rows(&table, "outside up"),
         [
-            "outside up af_packet:outside net_af_packet 02:00:00:00:00:00 1500 - 10 Gbit/s 70 0 0 0 0 0"
+            "outside up af_packet:outside net_af_packet 02:00:00:00:00:00 1500 - 10 Gbit/s 70 0 0 0 0"
         ]
     );
     assert_eq!(
         rows(&table, "pods down"),
-        ["pods down af_packet:pods net_af_packet 02:00:00:00:00:01 1500 7 10 Gbit/s 50 0 0 0 9 5"]
+        ["pods down af_packet:pods net_af_packet 02:00:00:00:00:01 1500 7 10 Gbit/s 50 0 0 0 9"]
+    );
+    assert_eq!(
+        rows(&table, "pods 2"),
+        ["pods 2 1024 2 512 no no 0 3 0 5"],
+        "queues, and what went wrong at the device"
     );
     let notes = rows(&table, "pods:");
-    assert_eq!(notes.len(), 3, "{notes:?}");
+    assert_eq!(notes.len(), 5, "{notes:?}");
+    assert_eq!(
+        notes[0],
+        "pods: offloads found: rx SCATTER; tx none; none is used"
+    );
     assert!(
-        notes[1].contains("9 first frames") && notes[1].contains("ethtool"),
+        notes[2].contains("9 first frames") && notes[2].contains("ethtool"),
         "{notes:?}"
     );
 
@@ -367,7 +376,20 @@ fn links_are_described_and_their_troubles_explained() {
         (&pods["up"], &pods["speed_mbps"]),
         (&json!(false), &json!(10_000))
     );
-    assert_eq!(pods["notes"].as_array().map(Vec::len), Some(3));
+    assert_eq!(pods["notes"].as_array().map(Vec::len), Some(4));
+    for (name, value) in [
+        ("rx_queues", json!(2)),
+        ("tx_descriptors", json!(512)),
+        ("rss", json!(false)),
+        ("rx_offloads_found", json!(["SCATTER"])),
+        ("tx_offloads_used", json!([])),
+        ("tx_errors", json!(3)),
+        ("missed", json!(5)),
+        ("mtu_asked", json!(1500)),
+        ("interface_mtu", Value::Null),
+    ] {
+        assert_eq!(pods[name], value, "{name}");
+    }
     assert_eq!(shown["links"][0]["notes"], json!([]));
 }
 
@@ -515,7 +537,7 @@ fn top_shows_one_screen_and_wants_a_terminal_for_more() {
 fn a_trace_without_a_data_plane_that_answers_is_told_so() {
     let running = busy();
     let said = complaint(&running.run(&["trace"]), 1);
-    assert!(said.contains("cannot ask the data plane"), "{said}");
+    assert!(said.contains("no data plane answers"), "{said}");
     let said = complaint(&running.run(&["trace", "--service", "nobody"]), 2);
     assert!(said.contains("no such service"), "{said}");
     let said = complaint(&running.run(&["trace", "--bytes", "3"]), 2);

@@ -90,8 +90,8 @@ impl Handle {
             rx_descriptors,
             tx_descriptors,
             max_frame: raw.max_rx_pktlen,
-            rx_offloads: offloads(raw.rx_offload_capa, dpdk_sys::rte_eth_dev_rx_offload_name),
-            tx_offloads: offloads(raw.tx_offload_capa, dpdk_sys::rte_eth_dev_tx_offload_name),
+            rx_offloads: raw.rx_offload_capa,
+            tx_offloads: raw.tx_offload_capa,
             rss: plan.rss != 0,
             promiscuous: self.promiscuous,
             interface_index: interface.map(|interface| interface.index),
@@ -250,15 +250,6 @@ fn find(name: &CStr) -> Result<u16, c_int> {
     }
 }
 
-/// DPDK's names of the bits in a set of offloads.
-fn offloads(set: u64, name: unsafe extern "C" fn(u64) -> *const c_char) -> Vec<String> {
-    let bits = (0..u64::BITS)
-        .map(|bit| 1 << bit)
-        .filter(|bit| set & bit != 0);
-    // SAFETY: both functions that are passed in return static strings for every number.
-    bits.map(|bit| text(unsafe { name(bit) })).collect()
-}
-
 /// A string that DPDK owns, copied; empty if there is none.
 fn text(raw: *const c_char) -> String {
     if raw.is_null() {
@@ -287,5 +278,32 @@ fn failure(device: &PortDevice, call: &'static str, result: c_int) -> Error {
         device: device.clone(),
         call,
         errno: Errno::from_return(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hugepages::offloads;
+
+    use super::*;
+
+    #[test]
+    fn offloads_have_the_names_that_dpdk_gives_them() {
+        type Name = unsafe extern "C" fn(u64) -> *const c_char;
+        let directions: [(&[&str], Name); 2] = [
+            (&offloads::RX, dpdk_sys::rte_eth_dev_rx_offload_name),
+            (&offloads::TX, dpdk_sys::rte_eth_dev_tx_offload_name),
+        ];
+        for (names, of_dpdk) in directions {
+            for (bit, name) in names
+                .iter()
+                .enumerate()
+                .filter(|(_, name)| !name.is_empty())
+            {
+                // SAFETY: both functions return static strings for every number.
+                let known = text(unsafe { of_dpdk(1 << bit) });
+                assert_eq!(*name, known, "bit {bit}");
+            }
+        }
     }
 }

@@ -27,10 +27,10 @@ pub struct PortInfo {
     pub tx_descriptors: u16,
     /// Bytes of the longest frame that the driver says it can receive.
     pub max_frame: u32,
-    /// Receive offloads that the device has, by DPDK's names. None is switched on.
-    pub rx_offloads: Vec<String>,
-    /// Transmit offloads that the device has. None is switched on.
-    pub tx_offloads: Vec<String>,
+    /// Receive offloads that the device has, as DPDK's bits (`RTE_ETH_RX_OFFLOAD_*`). None is switched on.
+    pub rx_offloads: u64,
+    /// Transmit offloads that the device has, likewise.
+    pub tx_offloads: u64,
     /// Whether the device spreads flows over its receive queues by RSS.
     pub rss: bool,
     /// Whether it receives frames for other addresses too.

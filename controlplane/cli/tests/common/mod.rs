@@ -18,7 +18,7 @@ use hugepages::object::{
     Action, Backend, BackendSet, Frontend, FrontendKind, NO_KEY, Object, OnEndpointGone, Prefix,
     Protocol, Ranges, Service, Why, service_key,
 };
-use hugepages::{Digest, Geometry, LinkInfo, Message, Region, State};
+use hugepages::{Digest, Geometry, LinkErrors, LinkInfo, Message, Queues, Region, State};
 use packet::tuple::Tuple;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -174,7 +174,20 @@ impl Running {
                 vlan: (index == 1).then_some(7),
                 up: index == 0,
                 speed_mbps: 10_000,
+                mtu_asked: 1500,
+                queues: Queues {
+                    rx: 2,
+                    tx: 2,
+                    rx_descriptors: 1024,
+                    tx_descriptors: 512,
+                },
+                rx_offloads: 1 << 13,
+                errors: LinkErrors {
+                    tx: 3 * index as u64,
+                    ..LinkErrors::default()
+                },
                 missed: index as u64 * 5,
+                ..LinkInfo::default()
             };
             info.write(&self.region.link(index as u16));
         }
