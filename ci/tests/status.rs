@@ -23,7 +23,7 @@ const HOSTILE: [&str; 2] = ["<marquee>", "<img/src=x/onerror=document.title='tak
 const WORKING: Duration = Duration::from_secs(7);
 
 /// Size of the window, and of the picture, in pixels.
-const SIZE: (u32, u32) = (1280, 1240);
+const SIZE: (u32, u32) = (1280, 1400);
 
 /// Does `work` while a client fetches pages and strays are dropped.
 fn under_traffic<T>(net: &Topology, work: impl FnOnce() -> T) -> T {
@@ -126,6 +126,7 @@ fn a_browser_shows_services_rates_drops_and_latency_and_takes_no_name_for_markup
         "other_mac",
         "af_packet:outside",
         "network programming",
+        "worker 0: ",
         "half within",
     ] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");

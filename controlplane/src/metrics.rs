@@ -23,7 +23,7 @@ use crate::model::ObjectKind;
 use crate::observe::Observer;
 use crate::policy::Tally;
 
-pub use curve::Curve;
+pub use curve::{Curve, PERCENTILES};
 
 type Labels = [(&'static str, String); 1];
 type FloatGauge = Gauge<f64, std::sync::atomic::AtomicU64>;

@@ -18,6 +18,10 @@ fn services_links_and_reasons_are_named() {
     counters.add_service(slot, ServiceCounter::SnatExhausted, 4);
     counters.drop_many(Reason::EndpointGone, 9);
     counters.add_link(0, LinkCounter::TxBytes, 77);
+    // Of 1.5, 2.1 and 3,000 microseconds, and one that took minutes.
+    for nanos in [1_500, 2_100, 3_000_000, 200_000_000_000] {
+        counters.note_time(nanos);
+    }
     let flow = ["198.51.100.1:1000", "10.9.9.9:2000", "10.0.0.3:80"];
     gateway.flow(slot, flow, 0);
     let text = rendered(&gateway, 100);
@@ -39,9 +43,16 @@ fn services_links_and_reasons_are_named() {
         "portgate_snat_ports_limit 61744".to_owned(),
         "portgate_ring_records{ring=\"commands\"} 0".to_owned(),
         "portgate_worker_received_total{worker=\"main\"} 0".to_owned(),
+        "portgate_worker_burst_seconds_bucket{le=\"0.000001024\",worker=\"0\"} 0".to_owned(),
+        "portgate_worker_burst_seconds_bucket{le=\"0.000002048\",worker=\"0\"} 1".to_owned(),
+        "portgate_worker_burst_seconds_bucket{le=\"0.004194304\",worker=\"0\"} 3".to_owned(),
+        "portgate_worker_burst_seconds_bucket{le=\"+Inf\",worker=\"0\"} 4".to_owned(),
+        "portgate_worker_burst_seconds_count{worker=\"0\"} 4".to_owned(),
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} in\n{text}");
     }
+    let of_main = "portgate_worker_burst_seconds_count{worker=\"main\"}";
+    assert!(!text.contains(of_main), "the main core carries no frames");
     for reason in Reason::ALL {
         let series = format!("portgate_drops_total{{reason=\"{}\"}} ", reason.name());
         assert!(text.contains(&series), "{series}");

@@ -6,6 +6,7 @@
 
 mod contents;
 mod counters;
+mod histogram;
 mod installed;
 mod survey;
 
@@ -17,6 +18,7 @@ use hugepages::{LinkInfo, Region, RingFill, State};
 
 pub use contents::Contents;
 pub use counters::{AllCounters, drops, total};
+pub use histogram::{Histogram, QUANTILES};
 pub use installed::{Installed, InstalledEndpoint, InstalledService};
 pub use survey::{FamilySurvey, STATES, SnatUse, Survey};
 

@@ -3,20 +3,23 @@
 use std::cmp::Reverse;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::counters::{LinkCounter, ServiceCounter, Total};
+use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
 use engine::reason::Reason;
 use hugepages::object::FrontendKind;
 use serde_json::{Map, Value, json};
 
 use crate::health::Health;
-use crate::metrics::{Curve, Metrics};
-use crate::observe::{self, InstalledService, STATES, View};
+use crate::metrics::{Curve, Metrics, PERCENTILES};
+use crate::observe::{self, Histogram, InstalledService, STATES, View};
 
 /// Services shown; of more, those with most open flows.
 const MOST_SERVICES: usize = 200;
 
 /// Addresses, and endpoints, shown of a service.
 const MOST_OF_A_SERVICE: usize = 50;
+
+/// Workers that have a curve of their own.
+const MOST_CURVES: usize = 4;
 
 /// The document; of services whose `namespace/name` contains `wanted`.
 pub(super) fn of(
@@ -68,6 +71,7 @@ fn gateway(view: &View, wanted: &str) -> Value {
         "as_wanted": view.is_as_wanted(),
         "totals": numbers(totals),
         "drops": numbers(drops),
+        "bursts": bursts(view.counters.workers()),
         "links": links(view),
         "tables": tables(view),
         "counted_seconds_ago": view.survey_age.as_secs_f64(),
@@ -75,6 +79,28 @@ fn gateway(view: &View, wanted: &str) -> Value {
         "matching": matching,
         "services": services,
     })
+}
+
+/// Curves of the times that bursts took from rx to tx: of each worker, or, if they are many, of all.
+fn bursts(workers: &[Counters]) -> Vec<Value> {
+    let all = workers.iter().map(Histogram::of_bursts);
+    let curve = |name: &str, times: &Histogram| {
+        let points = PERCENTILES.iter().filter(|_| times.count() > 0);
+        let points = points.map(|at| (*at, times.quantile(at / 100.0)));
+        json!({"name": name, "count": times.count(), "points": points.collect::<Vec<_>>()})
+    };
+    if workers.len() <= MOST_CURVES {
+        let named = all.enumerate();
+        return named
+            .map(|(number, times)| curve(&format!("worker {number}"), &times))
+            .collect();
+    }
+    let sum = all.reduce(|mut sum, times| {
+        sum.add(&times);
+        sum
+    });
+    let name = format!("{} workers", workers.len());
+    vec![curve(&name, &sum.unwrap_or_default())]
 }
 
 fn links(view: &View) -> Vec<Value> {

@@ -194,36 +194,37 @@ function showHistory() {
   $('most').textContent = history.length ? 'Most: ' + short(most) + ' a second.' : '';
 }
 
-// Latency by percentile: each step to the right is a tenth of what is left; the height is logarithmic, too.
-function showCurve(latency) {
+// Latency by percentile: each step to the right is a tenth of what is left; the height is logarithmic, too, with a line
+// for each of these times.
+function showCurves(id, curves, lines) {
+  const least = lines[0], low = Math.log10(least), high = Math.log10(lines[lines.length - 1]);
   const across = percentile => 40 + 540 * Math.min(4, Math.log10(100 / (100 - Math.min(percentile, 99.99)))) / 4;
-  const low = Math.log10(1e-5), high = Math.log10(100);
-  const up = value => 175 - 165 * (Math.log10(Math.max(value, 1e-5)) - low) / (high - low);
+  const up = value => 175 - 165 * Math.min(1, (Math.log10(Math.max(value, least)) - low) / (high - low));
   const parts = [];
-  for (const [value, name] of [[1e-5, '10 µs'], [1e-3, '1 ms'], [1e-1, '0.1 s'], [10, '10 s']]) {
+  for (const value of lines) {
     parts.push(drawn('line', {x1: 40, x2: 580, y1: up(value), y2: up(value), class: 'grid'}),
-      drawn('text', {x: 0, y: up(value) + 4}, name));
+      drawn('text', {x: 0, y: up(value) + 4}, seconds(value).replace(/\.0+ /, ' ')));
   }
   for (const percentile of [0, 90, 99, 99.9, 99.99]) {
     const anchor = percentile === 99.99 ? 'end' : 'middle';
     parts.push(drawn('text', {x: across(percentile), y: 195, 'text-anchor': anchor}, percentile + ' %'));
   }
   const legend = [];
-  latency.forEach((one, at) => {
+  curves.forEach((one, at) => {
     const points = one.points.map(([percentile, value]) => across(percentile).toFixed(1) + ',' + up(value).toFixed(1));
-    parts.push(drawn('polyline', {points: points.join(' '), class: at ? 'two' : 'one'}));
+    parts.push(drawn('polyline', {points: points.join(' '), class: ['one', 'two', 'three', 'four'][at % 4]}));
     const value = wanted => (one.points.find(([percentile]) => percentile === wanted) || [])[1];
     legend.push(one.name + (one.count
-      ? ': ' + one.count + ' times, half within ' + seconds(value(50)) + ', 99 % within ' + seconds(value(99))
+      ? ': ' + one.count + ' timed, half within ' + seconds(value(50)) + ', 99 % within ' + seconds(value(99))
       : ': none yet'));
   });
-  $('curve').replaceChildren(...parts);
-  $('legend').textContent = legend.join('; ') + '.';
+  $(id).replaceChildren(...parts);
+  $(id + '-legend').textContent = legend.join('; ') + '.';
 }
 
 function show(shown) {
   showState(shown);
-  showCurve(shown.latency);
+  showCurves('updates', shown.latency, [1e-5, 1e-3, 1e-1, 10]);
   const gateway = shown.gateway;
   if (!gateway) return;
   const before = last && last.gateway;
@@ -244,6 +245,7 @@ function show(shown) {
     ['service ports', short(gateway.service_ports)],
   ]);
   showHistory();
+  showCurves('bursts', gateway.bursts, [1e-6, 1e-5, 1e-4, 1e-3, 1e-2]);
   showServices(gateway, before, elapsed);
   showDrops(gateway, before, elapsed);
   showLinks(gateway, before, elapsed);

@@ -1,6 +1,6 @@
 //! Histograms out of metrics in the OpenMetrics text format.
 
-use super::histogram::Histogram;
+use portgate_controlplane::observe::Histogram;
 
 /// The histogram of this name, without labels of its own; `None` if there is none.
 pub(super) fn histogram(text: &str, name: &str) -> Option<Histogram> {

@@ -1,13 +1,11 @@
 //! `portgate latency`.
 
-mod histogram;
 mod metrics;
 
 use std::io::Write;
 use std::time::Duration;
 
-use engine::times;
-use portgate_controlplane::observe::AllCounters;
+use portgate_controlplane::observe::{AllCounters, Histogram, QUANTILES};
 use serde_json::{Value, json};
 use settings::Settings;
 
@@ -15,8 +13,6 @@ use crate::args::LatencyOptions;
 use crate::controlplane;
 use crate::failure::Failure;
 use crate::observe;
-
-use self::histogram::{Histogram, QUANTILES};
 
 /// Metrics of the control plane that tell how long changes take, and what they are called here.
 const CHANGES: [(&str, &str, &str); 2] = [
@@ -44,21 +40,16 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let region = observe::open(settings)?;
     let counters = AllCounters::of(&region);
-    let read = || -> Vec<[u64; times::BUCKETS]> {
-        counters
-            .workers()
-            .iter()
-            .map(|worker| worker.times())
-            .collect()
+    let read = || -> Vec<Histogram> {
+        let workers = counters.workers().iter();
+        workers.map(Histogram::of_bursts).collect()
     };
-    let (mut bursts, mut changes) = (read(), ask(settings));
+    let (mut workers, mut changes) = (read(), ask(settings));
     if let Some(seconds) = options.interval {
         std::thread::sleep(Duration::from_secs_f64(seconds));
-        let later = read();
-        for (worker, later) in bursts.iter_mut().zip(later) {
-            for (count, later) in worker.iter_mut().zip(later) {
-                *count = later.wrapping_sub(*count);
-            }
+        let before = std::mem::replace(&mut workers, read());
+        for (worker, before) in workers.iter_mut().zip(&before) {
+            worker.subtract(before);
         }
         let before = std::mem::replace(&mut changes, ask(settings));
         for (later, before) in changes.iter_mut().zip(&before) {
@@ -67,7 +58,6 @@ pub(crate) fn run(
             }
         }
     }
-    let workers: Vec<_> = bursts.iter().map(of_bursts).collect();
     let named = CHANGES.iter().zip(changes);
     if json {
         let document = |(number, worker): (usize, &Histogram)| {
@@ -103,12 +93,6 @@ fn ask(settings: &Settings) -> Vec<Option<Histogram>> {
     let text = controlplane::get(settings, "/metrics");
     let of = |(metric, _, _): &(&str, _, _)| metrics::histogram(text.as_deref()?, metric);
     CHANGES.iter().map(of).collect()
-}
-
-fn of_bursts(counts: &[u64; times::BUCKETS]) -> Histogram {
-    let seconds = |bucket| times::start(bucket) as f64 / 1e9;
-    let bucket = |(at, count): (usize, &u64)| (seconds(at), seconds(at + 1), *count);
-    Histogram::new(counts.iter().enumerate().map(bucket))
 }
 
 /// A curve on its side: a line for each quantile, as long as the logarithm of its time.
@@ -171,12 +155,12 @@ mod tests {
 
     #[test]
     fn a_curve_is_longer_the_longer_the_time() {
-        let mut counts = [0; times::BUCKETS];
-        counts[times::bucket(1_000)] = 989;
-        counts[times::bucket(100_000)] = 10;
-        counts[times::bucket(10_000_000)] = 1;
+        let counters = engine::counters::Counters::heap(16);
+        for (nanos, count) in [(1_000, 989), (100_000, 10), (10_000_000, 1)] {
+            (0..count).for_each(|_| counters.note_time(nanos));
+        }
         let mut out = Vec::new();
-        draw(&of_bursts(&counts), &mut out).unwrap();
+        draw(&Histogram::of_bursts(&counters), &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
         let bar = |name: &str| {
             let line = text

@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use engine::Reason;
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
-use engine::times;
-use portgate_controlplane::observe::{AllCounters, drops, total};
+use portgate_controlplane::observe::{AllCounters, Histogram, drops, total};
 use serde_json::{Value, json};
 use settings::Settings;
 
@@ -46,7 +45,7 @@ pub(super) struct Reading {
 struct Worker {
     frames: u64,
     bursts: u64,
-    times: [u64; times::BUCKETS],
+    times: Histogram,
 }
 
 /// What has happened between two readings; rates are for a second.
@@ -86,7 +85,7 @@ impl Reading {
         let worker = |block: &Counters| Worker {
             frames: block.total(Total::Received),
             bursts: block.total(Total::Bursts),
-            times: block.times(),
+            times: Histogram::of_bursts(block),
         };
         let links = observe::link_names(&region).into_iter().enumerate();
         let services = installed.services().into_iter().filter_map(|service| {
@@ -202,18 +201,14 @@ impl View {
 
 /// Mean time in seconds of the bursts that were timed between two readings; of all so far if none was.
 fn mean(before: &Worker, now: &Worker) -> f64 {
-    let since = |at: usize| now.times[at].saturating_sub(before.times[at]);
-    let average = |counts: &dyn Fn(usize) -> u64| {
-        let (mut count, mut sum) = (0, 0.0);
-        for bucket in 0..times::BUCKETS {
-            let middle = (times::start(bucket) + times::start(bucket + 1)) as f64 / 2e9;
-            count += counts(bucket);
-            sum += counts(bucket) as f64 * middle;
-        }
-        (count > 0).then(|| sum / count as f64)
-    };
-    let all = |at: usize| now.times[at];
-    average(&since).or_else(|| average(&all)).unwrap_or(0.0)
+    let mut since = now.times.clone();
+    since.subtract(&before.times);
+    let mean = |times: &Histogram| times.sum() / times.count().max(1) as f64;
+    if since.count() > 0 {
+        mean(&since)
+    } else {
+        mean(&now.times)
+    }
 }
 
 #[cfg(test)]
@@ -223,8 +218,7 @@ mod tests {
     use super::*;
 
     fn reading(at: Instant, frames: u64) -> Reading {
-        let mut times = [0; times::BUCKETS];
-        times[times::bucket(10_000)] = frames / 640;
+        let times = Histogram::new([(9.5e-6, 10.5e-6, frames / 640)].into_iter());
         let service = |name: &str, frames| (name.to_owned(), [frames, 0, 0, 0]);
         Reading {
             at,
