@@ -152,8 +152,12 @@ tcp 198.51.100.7:4000 → 203.0.113.10:30080: translated
   10.244.2.2:8080         one of 2 endpoints
   10.244.2.3:8080
 
+A first packet makes a flow, whose endpoint is chosen by a hash of its addresses and ports
+(Maglev), so that every gateway with the same maglev_seed chooses the same.
 The source is rewritten to the gateway's address on the link to the endpoint, because the
 endpoint may be on any node and must answer by way of the gateway.
+Later packets go the same way without another decision. Answers come back through the gateway,
+and reach the client as if 203.0.113.10:30080 had sent them.
 ";
     assert_eq!(prose, expected);
 }
@@ -217,7 +221,12 @@ fn prose_says_why_a_packet_is_refused_dropped_or_passed() {
         (
             "tcp",
             "10.96.0.20:80",
-            &["refused (no_endpoint)", "a TCP reset", "No endpoint of"],
+            &[
+                "refused (no_endpoint)",
+                "a TCP reset",
+                "No endpoint of",
+                "its connection is refused",
+            ],
         ),
         (
             "udp",
@@ -237,7 +246,11 @@ fn prose_says_why_a_packet_is_refused_dropped_or_passed() {
         (
             "tcp",
             "203.0.113.10:30082",
-            &["dropped (no_local_endpoint)", "none on this node"],
+            &[
+                "dropped (no_local_endpoint)",
+                "none on this node",
+                "hears nothing",
+            ],
         ),
         (
             "tcp",

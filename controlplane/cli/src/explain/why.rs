@@ -3,7 +3,9 @@
 use engine::reason::Reason;
 use engine::snapshot::ResolvedSet;
 use hugepages::object::{FrontendKind, SourceClass};
+use packet::parse::TCP;
 use portgate_controlplane::model::ServicePort;
+use settings::BackendChoice;
 
 use super::answer::is_hairpin;
 use super::gateway::Verdict;
@@ -15,7 +17,7 @@ impl Story<'_> {
     pub(super) fn sentences(&self) -> Vec<String> {
         match &self.seen.verdict {
             Verdict::Translate { set, masquerade } => {
-                let mut sentences = vec![self.source(set, *masquerade)];
+                let mut sentences = vec![self.choice(set), self.source(set, *masquerade)];
                 let affinity = self
                     .seen
                     .frontend
@@ -27,12 +29,48 @@ impl Story<'_> {
                          went, for {affinity} s."
                     ));
                 }
+                sentences.push(self.later());
                 sentences
             }
             Verdict::Reject(reason) | Verdict::Drop(reason) | Verdict::Pass(reason) => vec![
                 self.why_not(*reason),
+                self.noticed().to_owned(),
                 format!("It is counted as {} in `portgate counters`.", reason.name()),
             ],
+        }
+    }
+
+    /// Which of the endpoints a new flow goes to.
+    fn choice(&self, set: &ResolvedSet) -> String {
+        if set.members.len() == 1 {
+            return "A first packet makes a flow, to the one endpoint there is.".to_owned();
+        }
+        let how = match self.context.gateway.backend_choice {
+            BackendChoice::Maglev => {
+                "by a hash of its addresses and ports (Maglev), so that every gateway with the same \
+                 maglev_seed chooses the same"
+            }
+            BackendChoice::Random => "at random",
+            BackendChoice::LeastConnections => "as the one of two at random with fewer open flows",
+        };
+        format!("A first packet makes a flow, whose endpoint is chosen {how}.")
+    }
+
+    /// What becomes of the rest of the conversation.
+    fn later(&self) -> String {
+        let to = self.question.to;
+        format!(
+            "Later packets go the same way without another decision. Answers come back through the \
+             gateway, and reach the client as if {to} had sent them."
+        )
+    }
+
+    /// What the client sees of a packet that goes nowhere.
+    const fn noticed(&self) -> &'static str {
+        match (&self.seen.verdict, self.question.protocol) {
+            (Verdict::Reject(_), TCP) => "The client is told at once: its connection is refused.",
+            (Verdict::Reject(_), _) => "The client is told at once: its socket reports an error.",
+            (_, _) => "The client hears nothing, and tries until it gives up.",
         }
     }
 
