@@ -10,7 +10,7 @@
 //! | a Kubernetes cluster around it, a course of kills, a virtual machine | [`cluster`], [`soak`], [`vm`] |
 //! | the commands of the documentation, and a machine to type them on | [`book`], [`sandbox`] |
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
-//! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`] |
+//! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`], [`terminal`] |
 //! | raw frames | [`capture`], [`frames`] |
 //! | the ground | [`netns`], [`process`], [`wait`], [`limits`], [`random`] |
 //!
@@ -42,6 +42,7 @@ pub mod process;
 pub mod random;
 pub mod sandbox;
 pub mod soak;
+pub mod terminal;
 pub mod topology;
 pub mod vm;
 pub mod wait;

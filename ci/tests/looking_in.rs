@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ci::gateway::Gateway;
+use ci::gateway::{Gateway, binary};
+use ci::terminal::Terminal;
 use ci::topology::{HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
 use ci::{curl, wait};
 use serde_json::Value;
@@ -124,5 +125,46 @@ fn rates_loads_and_times_show_the_traffic_there_is() {
         for (name, text) in [("top", &screen), ("latency", &text), ("trace", &trace)] {
             std::fs::write(folder.join(name), text).expect("the picture is written");
         }
+    }
+}
+
+#[test]
+fn top_follows_keys_and_the_size_of_its_terminal_and_leaves_it_as_it_was() {
+    let net = Topology::new(Plan::default());
+    let _server = net.start_nginx(0);
+    net.apply(&[0]);
+    let gateway = net.start_gateway();
+    let command = format!(
+        "{} top --interval 0.2 --config {}",
+        binary("portgate").display(),
+        gateway.configuration().display()
+    );
+    // The upper border of the first box, as wide as the screen.
+    let border =
+        |columns: usize| format!("┌Flows{}┐", "─".repeat(columns - "┌Flows┐".chars().count()));
+    for key in ["q", "\u{1b}", "\u{3}"] {
+        let mut terminal = Terminal::start(&net.gateway, &command, (100, 36));
+        terminal.wait("a screen with services", |text| {
+            text.contains(&border(100)) && text.contains("default/mynginx")
+        });
+        terminal.resize(70, 30);
+        terminal.wait("a narrower screen", |text| text.contains(&border(70)));
+        terminal.press(b"x");
+        terminal.press(key.as_bytes());
+        let text = terminal.wait("the end", |text| text.contains("isig"));
+        let (screen, after) = text.rsplit_once("ended ").expect("an exit status");
+        assert!(after.starts_with('0'), "after {key:?}: {after}");
+        for (setting, off) in [("icanon", "-icanon"), ("echo", "-echo "), ("isig", "-isig")] {
+            assert!(
+                after.contains(setting) && !after.contains(off),
+                "after {key:?}: {after}"
+            );
+        }
+        // Another screen begins and ends; the cursor is shown again.
+        let [begun, ended, shown] = ["[?1049h", "[?1049l", "[?25h"].map(|code| screen.rfind(code));
+        assert!(
+            begun.is_some() && begun < ended && shown > begun,
+            "after {key:?}: {screen:?}"
+        );
     }
 }
