@@ -24,6 +24,9 @@ enum Verb {
     /// The pipeline in process, over scenarios, against floors of the same run.
     #[command(after_help = examples::ENGINE)]
     Engine(engine::Options),
+    /// What a worker loses while `portgate flows` walks through its table.
+    #[command(after_help = examples::WALK)]
+    Walk(engine::walk::Options),
     /// The kernel as kube-proxy programs it, and the gateway between the same veths (root).
     #[command(after_help = examples::KERNEL)]
     Kernel(kernel::Options),
@@ -67,6 +70,7 @@ enum Verb {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Engine(options) => engine::run(&options),
+        Verb::Walk(options) => engine::walk::run(&options),
         Verb::Kernel(options) => kernel::run(&options),
         Verb::KernelSender(options) => kernel::run_sender(&options),
         Verb::Capsule(options) => capsule::run(&options),

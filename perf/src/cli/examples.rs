@@ -10,6 +10,10 @@ pub(super) const ENGINE: &str = "Examples:
   perf engine --link memory --packets 100000       without DPDK and without root
   perf engine --callgrind --flows 1000             instructions a packet instead of time (valgrind)";
 
+pub(super) const WALK: &str = "Examples:
+  perf walk                                        a million flows, 30 pairs of seconds with and without
+  perf walk --flows 100000 --pairs 5 --json        fewer, as a line of JSON";
+
 pub(super) const KERNEL: &str = "Examples:
   perf kernel                                      nftables, iptables and the gateway between the same veths
   perf kernel --services 1 --flows 1000 --json     one size of each, as JSON lines";

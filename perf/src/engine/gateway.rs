@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::counters::Counters;
+use engine::family::{V4, V6};
 use engine::flow::FlowTable;
 use engine::install::Installed;
 use engine::limits::Limits;
@@ -54,6 +55,15 @@ impl Gateway {
         let v4 = FlowTable::new(buckets, entries, HASH_SEEDS);
         let (buckets, entries) = memory.table(RegionFamily::V6, sizes[1])?;
         let v6 = FlowTable::new(buckets, entries, HASH_SEEDS);
+        Self::over(cluster, v4, v6)
+    }
+
+    /// A gateway to `cluster` with these flow tables.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Run`] if the engine refuses the services.
+    pub fn over(cluster: &Cluster, v4: FlowTable<V4>, v6: FlowTable<V6>) -> Result<Self, Error> {
         // Flows are made by the thousand at once here, and are half-open in "new": the quotas that keep a flood
         // within bounds would end them.
         let options = Options {

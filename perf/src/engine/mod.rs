@@ -12,6 +12,7 @@ mod gate;
 pub mod gateway;
 mod measure;
 pub mod options;
+pub mod walk;
 pub mod worker;
 
 use std::collections::BTreeMap;
