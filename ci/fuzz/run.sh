@@ -13,14 +13,26 @@ folder=$target/fuzz/$name
 mkdir -p "$folder/corpus"
 "$target/debug/kept" unpack "$name" "$folder/corpus" >/dev/null
 cd "$folder"
-if "$target/debug/fuzz-$name" -max_total_time="$seconds" -max_len=$length -rss_limit_mb=2048 \
-    -seed="${FUZZ_SEED:-1}" -print_final_stats=1 corpus >log 2>&1; then
+# libFuzzer ends with this when it is stopped by a signal that it knows: by hand, that is.
+stopped=72
+status=0
+"$target/debug/fuzz-$name" -max_total_time="$seconds" -max_len=$length -rss_limit_mb=2048 \
+    -interrupted_exitcode=$stopped -seed="${FUZZ_SEED:-1}" -print_final_stats=1 corpus >log 2>&1 || status=$?
+case $status in
+0)
     count=$(sed -n 's/^stat::number_of_executed_units: *//p' log)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' log | tail -n 1)
     echo "fuzz $name: $count inputs in $seconds s, $edges edges, none failed"
-else
+    ;;
+"$stopped")
+    count=$(sed -n 's/^#\([0-9]*\).*/\1/p' log | tail -n 1)
+    echo "fuzz $name: stopped before its $seconds s were over, after some ${count:-0} inputs; none failed" >&2
+    exit 130
+    ;;
+*)
     grep -A 8 'panicked at' log >&2 || tail -n 20 log >&2
     echo "fuzz $name: an input failed; it is in $folder (crash-*, and chain-* with those before it): add it" \
         "to ci/fuzz/crashes/$name in hexadecimal digits and mend the fault" >&2
     exit 1
-fi
+    ;;
+esac
