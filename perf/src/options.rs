@@ -145,7 +145,13 @@ pub struct LabOptions {
     /// Huge pages of 2 MiB to reserve for gateway and generator while the lab is there; 0 = none.
     #[arg(long, default_value_t = 0, requires = "lab")]
     pub lab_huge_pages: u64,
+    /// How long its worker sleeps when idle, in µs (workers.idle_sleep_us); default: not at all, with --polite 50.
+    #[arg(long, value_name = "MICROSECONDS", requires = "lab")]
+    pub lab_idle_sleep_us: Option<u32>,
 }
+
+/// Sleep of a polite gateway, in µs.
+const POLITE_SLEEP: u32 = 50;
 
 /// Flows to an endpoint from one masquerade address, less some that have not ended yet.
 const FLOWS_PER_ENDPOINT: u32 = 40_000;
@@ -170,7 +176,11 @@ impl LabOptions {
             cpu: self.gateway_cpu.unwrap_or_else(last_cpu),
             binaries: self.binaries()?,
             huge_pages: self.lab_huge_pages,
-            polite: links.polite,
+            idle_sleep_us: self.lab_idle_sleep_us.unwrap_or(if links.polite {
+                POLITE_SLEEP
+            } else {
+                0
+            }),
         })?;
         let ends = lab.ends();
         links.device = Some(ends.outside.clone());

@@ -120,12 +120,18 @@ impl Ground {
         ground
     }
 
-    /// Few new flows a second, eight masquerade ports, and a node.
+    /// Few new flows a second, eight masquerade ports, a node, and a link that the kernel shares, with one frame a second
+    /// for it.
     pub fn tight() -> Self {
         let mut ground = Self::new(1, |text| {
             let node = "mode = \"node\"\nnode_name = \"here\"\nnodeport_range = \"1024-65527\"";
+            let device = "device = \"af_packet:outside\"";
+            assert!(text.contains(device), "{text}");
+            let shared = format!("{device}\nkernel_interface = \"shared\"");
+            let limits = "new_flows_per_source = 3\nnew_flows_per_service = 40\nkernel_frames = 1";
             text.replace("mode = \"edge\"", node)
-                + "[limits]\nnew_flows_per_source = 3\nnew_flows_per_service = 40\n"
+                .replace(device, &shared)
+                + &format!("[limits]\n{limits}\n")
         });
         let [pod, _] = ground.net.pod_addresses(0);
         ground.apply("crowded", CROWDED, &[pod]);

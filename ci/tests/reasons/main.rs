@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 enum Scene {
     /// A gateway with links and services of every kind.
     Common,
-    /// One that takes few new flows, has few masquerade ports, and is a node.
+    /// One that takes few new flows, has few masquerade ports, is a node, and gives the kernel few frames.
     Tight,
     /// One whose tables are small, and become full.
     Full,
@@ -82,14 +82,13 @@ const fn scene(reason: Reason) -> Scene {
         Reason::NoLocalEndpoint
         | Reason::SnatPortsExhausted
         | Reason::SourceLimit
-        | Reason::ServiceLimit => Scene::Tight,
+        | Reason::ServiceLimit
+        | Reason::HostLimit => Scene::Tight,
         Reason::FlowTableFull | Reason::NeighbourTableFull => Scene::Full,
         Reason::Restart => Scene::Killed,
         // A worker would have to be stopped between two stores of an insert. The test is
         // `a_flow_that_another_worker_has_left_unfinished_is_dropped_for_the_race` of engine/tests/trace.rs.
         Reason::FlowRace => Scene::Pipeline,
-        // Not provoked here yet: `engine/tests/host.rs` looks at its counter, in the pipeline.
-        Reason::HostLimit => Scene::Pipeline,
     }
 }
 

@@ -148,9 +148,12 @@ pub fn provoke(reason: Reason, ground: &Ground) {
             }
         }
         Reason::EndpointGone => speak_after_the_end(ground, &wire),
-        Reason::FlowRace | Reason::HostLimit => {
-            panic!("{} is not provoked by frames", reason.name())
+        Reason::HostLimit => {
+            for _ in 0..MANY {
+                wire.udp_to(own(), 9);
+            }
         }
+        Reason::FlowRace => panic!("{} is not provoked by frames", reason.name()),
     }
 }
 

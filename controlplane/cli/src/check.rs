@@ -11,6 +11,7 @@ use settings::Settings;
 use crate::args::CheckOptions;
 use crate::failure::Failure;
 use crate::manifests;
+use crate::words::counted;
 
 /// Names every problem; none is success.
 pub(crate) fn run(
@@ -113,9 +114,4 @@ fn about_settings(config: &Path, error: settings::Error) -> Warning {
         subject: config.display().to_string(),
         message,
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }

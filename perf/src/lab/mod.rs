@@ -75,8 +75,8 @@ pub struct Plan {
     pub binaries: PathBuf,
     /// Huge pages of 2 MiB to reserve for it; 0 = packet memory and region are on ordinary pages.
     pub huge_pages: u64,
-    /// Whether its worker sleeps when idle.
-    pub polite: bool,
+    /// How long its worker sleeps when idle, in µs; 0 = it polls.
+    pub idle_sleep_us: u32,
 }
 
 /// A running gateway and its surroundings.

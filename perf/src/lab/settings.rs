@@ -178,7 +178,7 @@ path = "{}"
         addresses.pods,
         addresses.node,
         plan.cpu,
-        if plan.polite { 50 } else { 0 },
+        plan.idle_sleep_us,
         manifests.display(),
     )
 }
@@ -293,7 +293,7 @@ mod tests {
                     cpu: 0,
                     binaries: PathBuf::new(),
                     huge_pages: 0,
-                    polite: false,
+                    idle_sleep_us: 0,
                 };
                 let directory = tempfile::tempdir().unwrap();
                 let files = write(&plan, directory.path(), directory.path()).unwrap();

@@ -17,6 +17,7 @@ use crate::args::{self, TraceOptions};
 use crate::failure::Failure;
 use crate::installed::{Installed, is_named};
 use crate::observe;
+use crate::words::counted;
 
 use self::ask::Answers;
 use self::frame::Clock;
@@ -213,8 +214,8 @@ fn end(summary: &Summary, json: bool, out: &mut dyn Write) -> Result<(), Failure
         "time" => "the time is over (--seconds)",
         _ => "the data plane ends",
     };
-    writeln!(out, "{frames} frames; {why}")?;
-    writeln!(out, "workers looked at {examined} frames")?;
+    writeln!(out, "{}; {why}", counted(*frames, "frame"))?;
+    writeln!(out, "workers looked at {}", counted(*examined, "frame"))?;
     if *unexamined > 0 {
         writeln!(
             out,
