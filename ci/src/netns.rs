@@ -15,6 +15,16 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+/// Variables that would send a client's requests to a proxy, which no namespace reaches.
+pub(crate) const PROXIES: [&str; 6] = [
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+];
+
 /// Where `ip netns` keeps its names.
 const NAMES: &str = "/run/netns";
 
@@ -88,13 +98,7 @@ impl Namespace {
         command
             .args(["netns", "exec", &self.name])
             .arg(program.as_ref());
-        for proxy in [
-            "http_proxy",
-            "https_proxy",
-            "all_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-        ] {
+        for proxy in PROXIES {
             command.env_remove(proxy);
         }
         command.stdin(Stdio::null());

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::netns::{require_root, unique};
+use crate::netns::{PROXIES, require_root, unique};
 use crate::process::Process;
 
 /// What a machine makes of itself: private copies or empty folders where commands may write.
@@ -95,14 +95,7 @@ impl Sandbox {
             .env("LC_ALL", "C.UTF-8")
             // What is to be built is built already.
             .env("PORTGATE_BIN", self.folder().join("target/release"));
-        for proxy in [
-            "http_proxy",
-            "https_proxy",
-            "all_proxy",
-            "HTTP_PROXY",
-            "HTTPS_PROXY",
-            "ALL_PROXY",
-        ] {
+        for proxy in PROXIES {
             command.env_remove(proxy);
         }
         Process::start(&format!("command-{}", unique()), command, &self.logs)

@@ -190,9 +190,14 @@ fn check_mtu(link: &settings::Link, mtu: u16) -> Result<(), Error> {
         return Ok(());
     }
     let (name, device, wanted) = (&link.name, &link.device, link.mtu);
+    let or_raise = match device {
+        Device::AfPacket(_) | Device::AfXdp(_) => {
+            format!(", or the interface's own MTU to {wanted}")
+        }
+        Device::Pci(_) | Device::Vdev(_) => String::new(),
+    };
     Err(Error::Unsuitable(format!(
-        "link {name}: mtu is {wanted}, and {device} has at most {mtu}: set links.mtu to {mtu}, or the interface's own \
-         MTU to {wanted}"
+        "link {name}: mtu is {wanted}, and {device} has at most {mtu}: set links.mtu to {mtu}{or_raise}"
     )))
 }
 

@@ -101,6 +101,17 @@ impl Traced {
         sent
     }
 
+    /// Lets so many seconds pass, and the worker do its upkeep.
+    fn upkeep_after(&mut self, seconds: u32) {
+        self.gateway.second += seconds;
+        let now = Now {
+            second: self.gateway.second,
+        };
+        let Gateway { workers, pool, .. } = &mut self.gateway;
+        workers[0].upkeep(now, 1, pool, &mut self.tracer);
+        self.tracer.tell();
+    }
+
     fn told(&self) -> Vec<Record> {
         self.told.take()
     }
@@ -308,15 +319,7 @@ fn a_frame_that_waits_in_vain_is_dropped_under_its_name() {
         &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
     );
     traced.told();
-    traced.gateway.second += 10;
-    let now = Now {
-        second: traced.gateway.second,
-    };
-    let Traced {
-        gateway, tracer, ..
-    } = &mut traced;
-    gateway.workers[0].upkeep(now, 1, &mut gateway.pool, tracer);
-    traced.tracer.tell();
+    traced.upkeep_after(10);
     let record = traced.one();
     assert_eq!(record.dropped(), Some("unresolved"));
     assert_eq!(record.steps[0], Step::Resumed);
@@ -348,15 +351,7 @@ fn frames_that_are_not_asked_for_use_up_no_paper_when_many_are_taken_up_again() 
         told: Rc::clone(&traced.told),
     };
     traced.tracer = Tracer::new(traced.gateway.shared.clone(), Arc::new(request), paper, 0);
-    traced.gateway.second += 10;
-    let now = Now {
-        second: traced.gateway.second,
-    };
-    let Traced {
-        gateway, tracer, ..
-    } = &mut traced;
-    gateway.workers[0].upkeep(now, 1, &mut gateway.pool, tracer);
-    traced.tracer.tell();
+    traced.upkeep_after(10);
     assert_eq!(traced.one().dropped(), Some("fragment_no_first"));
 }
 

@@ -12,6 +12,7 @@
 //! | `random_read_alone` | the same, each waiting for the one before |
 //! | `testpmd_5tswap`, `testpmd_csum` | DPDK's own test program on a net_ring of its own |
 
+mod entries;
 pub mod hash;
 pub mod nat;
 pub mod one_line;

@@ -8,15 +8,15 @@ use hugepages::{Line, Slab, TagLine};
 use packet::parse::{NO_VLAN, Network, Parsed, TCP};
 use packet::{BURST, Buffer, Burst};
 
-use super::nat::rewrite;
+use super::entries::Entries;
 
 const SLOTS: usize = 16;
 
-/// Tags in buckets of sixteen, one entry behind each: key, addresses, ports and deltas, MAC address.
+/// Tags in buckets of sixteen, one entry behind each.
 #[derive(Debug)]
 pub struct StagedNat<F: Family> {
     buckets: Slab<TagLine>,
-    entries: Slab<Line>,
+    entries: Entries<F>,
     seeds: [u64; 2],
     places: [(F::Key, u32, u32); BURST],
     /// Frames of tuples that were not found.
@@ -29,7 +29,7 @@ impl<F: Family> StagedNat<F> {
     pub fn new(buckets: Slab<TagLine>, entries: Slab<Line>, seeds: [u64; 2]) -> Self {
         Self {
             buckets,
-            entries,
+            entries: Entries::new(entries),
             seeds,
             places: [(F::Key::default(), 0, 0); BURST],
             misses: 0,
@@ -39,7 +39,7 @@ impl<F: Family> StagedNat<F> {
     /// The entries' lines.
     #[must_use]
     pub fn lines(&self) -> &[Line] {
-        &self.entries
+        self.entries.lines()
     }
 
     /// Adds a translation. Where a bucket is full, the next one is taken.
@@ -54,11 +54,8 @@ impl<F: Family> StagedNat<F> {
             }
             let slot = free.trailing_zeros();
             tags[slot as usize].store(tag, Ordering::Relaxed);
-            let (addresses, ports) = F::store(&F::translate(from, to));
-            let words = from.as_ref().iter().chain(addresses.as_ref());
-            for (at, word) in words.chain([&ports, &mac]).enumerate() {
-                self.word(bucket * SLOTS as u32 + slot, at, *word);
-            }
+            self.entries
+                .fill(bucket * SLOTS as u32 + slot, from, to, mac);
             return;
         }
     }
@@ -78,20 +75,16 @@ impl<F: Family> StagedNat<F> {
         for (_, bucket, tag) in &mut self.places[..burst.len()] {
             let found = intrinsics::matching_tags(&self.buckets[*bucket as usize].0, *tag);
             let index = *bucket * SLOTS as u32 + (found.trailing_zeros() & 15);
-            for line in 0..F::LINES {
-                intrinsics::prefetch(&self.entries[index as usize * F::LINES + line]);
-            }
+            self.entries.ask_for(index);
             *bucket = index;
         }
         // Once more: a request whose page is not in the TLB brings only the page.
         for (_, index, _) in &self.places[..burst.len()] {
-            for line in 0..F::LINES {
-                intrinsics::prefetch(&self.entries[*index as usize * F::LINES + line]);
-            }
+            self.entries.ask_for(*index);
         }
         for (at, frame) in burst.iter_mut().enumerate() {
             let (key, mut index, tag) = self.places[at];
-            if !self.holds(index, &key) {
+            if !self.entries.holds(index, &key) {
                 match self.search(&key, index, tag) {
                     Some(found) => index = found,
                     None => {
@@ -100,13 +93,7 @@ impl<F: Family> StagedNat<F> {
                     }
                 }
             }
-            let mut addresses = F::Addresses::default();
-            for (at, word) in addresses.as_mut().iter_mut().enumerate() {
-                *word = self.read(index, F::KEY_WORDS + at);
-            }
-            let rest = F::KEY_WORDS + F::ADDRESS_WORDS;
-            let translation = F::load(addresses, self.read(index, rest));
-            rewrite::<F>(frame.bytes_mut(), &translation, self.read(index, rest + 1));
+            self.entries.rewrite(index, frame.bytes_mut());
         }
         done.extend(burst.drain(..));
     }
@@ -118,14 +105,6 @@ impl<F: Family> StagedNat<F> {
         (bucket, hash as u32 | 1)
     }
 
-    #[inline(always)]
-    fn holds(&self, index: u32, key: &F::Key) -> bool {
-        let words = key.as_ref().iter().enumerate();
-        words.fold(0, |different, (at, word)| {
-            different | (self.read(index, at) ^ word)
-        }) == 0
-    }
-
     /// In the bucket's other slots and the buckets that it overflows into.
     #[cold]
     fn search(&self, key: &F::Key, index: u32, tag: u32) -> Option<u32> {
@@ -134,7 +113,7 @@ impl<F: Family> StagedNat<F> {
             let mut found = intrinsics::matching_tags(&self.buckets[bucket as usize].0, tag);
             while found != 0 {
                 let index = bucket * SLOTS as u32 + found.trailing_zeros();
-                if self.holds(index, key) {
+                if self.entries.holds(index, key) {
                     return Some(index);
                 }
                 found &= found - 1;
@@ -142,16 +121,6 @@ impl<F: Family> StagedNat<F> {
             bucket = (bucket + 1) % self.buckets.len() as u32;
         }
         None
-    }
-
-    #[inline(always)]
-    fn read(&self, index: u32, word: usize) -> u64 {
-        self.entries[index as usize * F::LINES + word / 8].0[word % 8].load(Ordering::Relaxed)
-    }
-
-    fn word(&self, index: u32, word: usize, value: u64) {
-        self.entries[index as usize * F::LINES + word / 8].0[word % 8]
-            .store(value, Ordering::Relaxed);
     }
 }
 
