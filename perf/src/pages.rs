@@ -144,7 +144,8 @@ impl Reserved {
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 release(added, &path);
-                let _ = fs::remove_dir(&path);
+                // With what the program may have put there since: it goes on until the signal has its effect.
+                let _ = fs::remove_dir_all(&path);
                 let _ = emulate_default_handler(signal);
             }
         });
