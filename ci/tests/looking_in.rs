@@ -6,6 +6,8 @@ use ci::gateway::{Gateway, binary};
 use ci::terminal::Terminal;
 use ci::topology::{HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
 use ci::{curl, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 /// What a command says while a client fetches one page after the other.
@@ -151,20 +153,49 @@ fn top_follows_keys_and_the_size_of_its_terminal_and_leaves_it_as_it_was() {
         terminal.wait("a narrower screen", |text| text.contains(&border(70)));
         terminal.press(b"x");
         terminal.press(key.as_bytes());
-        let text = terminal.wait("the end", |text| text.contains("isig"));
-        let (screen, after) = text.rsplit_once("ended ").expect("an exit status");
-        assert!(after.starts_with('0'), "after {key:?}: {after}");
-        for (setting, off) in [("icanon", "-icanon"), ("echo", "-echo "), ("isig", "-isig")] {
-            assert!(
-                after.contains(setting) && !after.contains(off),
-                "after {key:?}: {after}"
-            );
-        }
-        // Another screen begins and ends; the cursor is shown again.
-        let [begun, ended, shown] = ["[?1049h", "[?1049l", "[?25h"].map(|code| screen.rfind(code));
-        assert!(
-            begun.is_some() && begun < ended && shown > begun,
-            "after {key:?}: {screen:?}"
-        );
+        expect_as_it_was(&terminal, &format!("{key:?}"), 0);
     }
+}
+
+#[test]
+fn top_leaves_its_terminal_as_it_was_when_a_signal_ends_it() {
+    let net = Topology::new(Plan::default());
+    net.apply(&[0]);
+    let gateway = net.start_gateway();
+    let command = format!(
+        "sh -c 'echo \"is $$.\"; exec {} top --config {}'",
+        binary("portgate").display(),
+        gateway.configuration().display()
+    );
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let terminal = Terminal::start(&net.gateway, &command, (100, 36));
+        let text = terminal.wait("a screen", |text| text.contains("Flows"));
+        let id = text
+            .split_once("is ")
+            .and_then(|(_, rest)| rest.split_once('.'));
+        let id = id
+            .and_then(|(id, _)| id.parse().ok())
+            .expect("a process id");
+        kill(Pid::from_raw(id), signal).expect("it runs");
+        // Whoever waits for it is told of the signal, too.
+        expect_as_it_was(&terminal, signal.as_str(), 128 + signal as i32);
+    }
+}
+
+/// The command has ended with this status, another screen with it, and the cursor and the terminal's settings are as
+/// before.
+fn expect_as_it_was(terminal: &Terminal, ended_by: &str, status: i32) {
+    let text = terminal.wait("the end", |text| text.contains("isig"));
+    let (screen, after) = text.rsplit_once("ended ").expect("an exit status");
+    let is_so = after.starts_with(&format!("{status}\r\n"));
+    assert!(is_so, "after {ended_by}: {after}");
+    for (setting, off) in [("icanon", "-icanon"), ("echo", "-echo "), ("isig", "-isig")] {
+        let is_on = after.contains(setting) && !after.contains(off);
+        assert!(is_on, "after {ended_by}: {after}");
+    }
+    let [begun, ended, shown] = ["[?1049h", "[?1049l", "[?25h"].map(|code| screen.rfind(code));
+    assert!(
+        begun.is_some() && begun < ended && shown > begun,
+        "after {ended_by}: {screen:?}"
+    );
 }

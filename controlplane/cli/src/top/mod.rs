@@ -1,6 +1,7 @@
 //! `portgate top`: what the gateway does now, on a screen.
 
 mod draw;
+mod screen;
 mod view;
 
 use std::io::{IsTerminal, Write};
@@ -14,11 +15,15 @@ use settings::Settings;
 use crate::args::TopOptions;
 use crate::failure::Failure;
 
+use self::screen::Caught;
 use self::view::{Reading, View};
 
 /// Size of the screen that `--once` prints.
 const COLUMNS: u16 = 100;
 const ROWS: u16 = 36;
+
+/// Between two looks whether a signal came.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// Shows the gateway until told to stop, or once.
 pub(crate) fn run(
@@ -44,10 +49,7 @@ pub(crate) fn run(
             "top needs a terminal; --once prints one screen, --json one document".to_owned(),
         ));
     }
-    let mut terminal = ratatui::init();
-    let result = live(settings, period, first, &mut terminal);
-    ratatui::restore();
-    result
+    screen::with(|terminal, caught| live(settings, period, first, terminal, caught))
 }
 
 /// The screen as text.
@@ -73,15 +75,23 @@ fn live(
     period: Duration,
     first: Reading,
     terminal: &mut ratatui::DefaultTerminal,
+    caught: &Caught,
 ) -> Result<(), Failure> {
     let (mut before, mut view) = (first, View::default());
     loop {
         terminal.draw(|frame| draw::draw(&view, frame))?;
         let end = Instant::now() + period;
         while let Some(left) = end.checked_duration_since(Instant::now()) {
-            if event::poll(left)? && is_quit(&event::read()?) {
+            if caught.signal().is_some() {
                 return Ok(());
             }
+            if !event::poll(left.min(GLANCE))? {
+                continue;
+            }
+            if is_quit(&event::read()?) {
+                return Ok(());
+            }
+            // It may have been given another size.
             terminal.draw(|frame| draw::draw(&view, frame))?;
         }
         let now = Reading::of(settings)?;
