@@ -11,6 +11,9 @@ use packet::parse::{ICMPV6, Network, TCP, UDP, parse};
 use packet::tcp::{ACK, FIN, RST, SYN};
 use packet::tuple::{addresses, words4, words6};
 
+/// Byte of a TCP header with most of its flags.
+const FLAGS: usize = 13;
+
 /// The link where clients are, and that where pods are.
 pub(crate) const OUTSIDE: usize = 0;
 pub(crate) const PODS: usize = 1;
@@ -67,8 +70,11 @@ pub(crate) struct Connection {
     pub(crate) protocol: u8,
     /// A reply has come.
     pub(crate) is_open: bool,
-    /// Who has to answer from now on; `None` = not known, or anybody may.
-    pub(crate) pod: Option<IpAddr>,
+    /// Who has to be asked what is sent from a step on; `None` = not known, or anybody may. What was sent before may have
+    /// waited at the gateway, for a next hop, as part of an earlier flow.
+    pub(crate) pod: Option<(IpAddr, u32)>,
+    /// A segment's flags were corrupted, perhaps to those of an end: nobody has to be asked any more.
+    pub(crate) may_have_ended: bool,
     /// Second of the last answer.
     pub(crate) heard: u32,
     /// Answers so far.
@@ -84,18 +90,20 @@ pub(crate) struct Hosts {
     pub(crate) answers: u64,
     /// Whether what is learned of pods now holds later.
     pub(crate) is_settled: bool,
+    /// Number of the step now.
+    pub(crate) step: u32,
 }
 
 impl Connection {
-    /// A frame of it, with its number in it.
-    pub(crate) fn frame(&self, flags: u8) -> Vec<u8> {
+    /// A frame of it, with its number in it and that of the step in which it is sent.
+    pub(crate) fn frame(&self, flags: u8, step: u32) -> Vec<u8> {
         let mut spec = if self.protocol == UDP {
             FrameSpec::udp(self.client, self.service)
         } else {
             FrameSpec::tcp(self.client, self.service, flags)
         };
         if flags & SYN == 0 {
-            spec.payload = self.id.to_be_bytes().to_vec();
+            spec.payload = [self.id.to_be_bytes(), step.to_be_bytes()].concat();
         }
         frame(spec, OUTSIDE)
     }
@@ -135,6 +143,22 @@ impl Hosts {
         self.ask_pod((from, to), parsed.protocol, flags, payload)
     }
 
+    /// A frame, here as it was sent, was corrupted at this byte. The checksum tells its receiver, but the gateway, which
+    /// translates it, only updates that.
+    pub(crate) fn corrupted(&mut self, bytes: &[u8], at: usize) {
+        let Ok(parsed) = parse(bytes) else { return };
+        if parsed.protocol != TCP || at != parsed.l4() + FLAGS {
+            return;
+        }
+        let id = numbers(payload(bytes, &parsed)).map(|[id, _]| id);
+        for connection in self.connections.values_mut() {
+            // Without a number in it, it may be anybody's.
+            if connection.protocol == TCP && id.is_none_or(|id| id == connection.id) {
+                (connection.pod, connection.may_have_ended) = (None, true);
+            }
+        }
+    }
+
     /// A pod answers a SYN, or repeats what it was sent.
     fn ask_pod(
         &self,
@@ -143,13 +167,14 @@ impl Hosts {
         flags: u8,
         payload: &[u8],
     ) -> Option<Vec<u8>> {
-        if let Some(id) = number(payload) {
+        if let Some([id, step]) = numbers(payload) {
             let mut all = self.connections.values();
-            if let Some(connection) = all.find(|connection| connection.id == id) {
-                let pod = connection.pod;
+            if let Some(connection) = all.find(|connection| connection.id == id)
+                && let Some((pod, since)) = connection.pod
+            {
                 assert!(
-                    pod.is_none_or(|pod| pod == to.ip()),
-                    "connection {id} of {} to {} was with {pod:?} and is with {to}",
+                    pod == to.ip() || step <= since,
+                    "connection {id} of {} to {} was with {pod} and is with {to}",
                     connection.client,
                     connection.service,
                 );
@@ -167,7 +192,7 @@ impl Hosts {
             FrameSpec::tcp(to, from, flags)
         };
         if flags & SYN == 0 {
-            // The number, and which pod it is.
+            // The numbers, and which pod it is.
             let last = match to.ip() {
                 IpAddr::V4(v4) => v4.octets()[3],
                 IpAddr::V6(v6) => v6.octets()[15],
@@ -197,25 +222,27 @@ impl Hosts {
             connection.is_open |= flags & SYN != 0;
             return;
         }
-        let Some(id) = number(payload) else {
+        let Some([id, _]) = numbers(payload) else {
             return;
         };
         assert_eq!(id, connection.id, "an answer to somebody else's question");
         (connection.is_open, connection.heard) = (true, second);
         connection.answers += 1;
         self.answers += 1;
-        if self.is_settled && connection.pod.is_none() {
+        if self.is_settled && connection.pod.is_none() && !connection.may_have_ended {
             let family = usize::from(to.is_ipv6());
             let pod = payload
-                .get(4)
-                .map(|last| Host::pod(usize::from(*last) - 2, family));
+                .get(8)
+                .map(|last| (Host::pod(usize::from(*last) - 2, family), self.step));
             connection.pod = pod;
         }
     }
 }
 
-fn number(payload: &[u8]) -> Option<u32> {
-    payload.first_chunk().map(|id| u32::from_be_bytes(*id))
+/// Numbers of the connection and of the step.
+fn numbers(payload: &[u8]) -> Option<[u32; 2]> {
+    let (id, rest) = payload.split_first_chunk()?;
+    Some([*id, *rest.first_chunk()?].map(u32::from_be_bytes))
 }
 
 fn ends(bytes: &[u8], parsed: &packet::parse::Parsed) -> (SocketAddr, SocketAddr) {

@@ -92,6 +92,7 @@ impl Rig {
 
     fn turn(&mut self) {
         self.step += 1;
+        self.hosts.step = self.step as u32;
         self.now += Duration::from_millis(1);
         if self.step.is_multiple_of(1000) {
             self.second += 1;
@@ -128,13 +129,17 @@ impl Rig {
         }
     }
 
-    fn send(&mut self, link: usize, to_gateway: bool, bytes: Vec<u8>) -> bool {
+    fn send(&mut self, link: usize, to_gateway: bool, bytes: Vec<u8>) {
+        let sent = bytes.clone();
         let frame = Flying {
             link,
             to_gateway,
             bytes,
         };
-        self.network.send(&mut self.random, self.step, frame)
+        let corrupted = self.network.send(&mut self.random, self.step, frame);
+        if let Some(at) = corrupted {
+            self.hosts.corrupted(&sent, at);
+        }
     }
 
     /// Whether what is installed has been what is wanted for a while.
@@ -146,6 +151,12 @@ impl Rig {
         self.step > self.last_change + 100
             && control.publisher.is_settled(&control.desired)
             && installed.is_some_and(|state| state.digest == control.desired.digest())
+    }
+
+    /// Something changes: what is learned of pods before it has come through does not hold.
+    fn unsettle(&mut self) {
+        self.last_change = self.step;
+        self.hosts.is_settled = false;
     }
 
     /// Something happens.
@@ -187,15 +198,11 @@ impl Rig {
             (TCP, true) if ends => FIN | ACK,
             _ => ACK,
         };
-        let bytes = connection.frame(flags);
+        let bytes = connection.frame(flags, self.step as u32);
         if flags & (FIN | RST) != 0 || connection.protocol == UDP && ends {
             self.hosts.connections.remove(&key);
         }
-        let corrupted = self.send(OUTSIDE, true, bytes);
-        if corrupted && let Some(connection) = self.hosts.connections.get_mut(&key) {
-            // Its flags may have become those of an end.
-            connection.pod = None;
-        }
+        self.send(OUTSIDE, true, bytes);
     }
 
     fn open(&mut self) {
@@ -213,10 +220,11 @@ impl Rig {
             protocol,
             is_open: false,
             pod: None,
+            may_have_ended: false,
             heard: self.second,
             answers: 0,
         };
-        let bytes = connection.frame(SYN);
+        let bytes = connection.frame(SYN, self.step as u32);
         self.hosts
             .connections
             .insert((client, protocol), connection);
@@ -230,7 +238,7 @@ impl Rig {
         if self.random.one_in(4) {
             self.others = self.random.below(OTHERS + 1);
         }
-        self.last_change = self.step;
+        self.unsettle();
         if SERVICES[service].0 == UDP {
             self.forget_pods(|connection| connection.protocol == UDP);
         }
@@ -293,7 +301,7 @@ impl Rig {
     }
 
     fn kill_or_start_control(&mut self) {
-        self.last_change = self.step;
+        self.unsettle();
         if self.control.take().is_some() {
             self.deaths[0] += 1;
         } else {
@@ -303,7 +311,7 @@ impl Rig {
     }
 
     fn kill_or_start_data(&mut self) {
-        self.last_change = self.step;
+        self.unsettle();
         let Some(data) = self.data.take() else {
             return self.start_data(0, &[]);
         };
@@ -334,6 +342,8 @@ impl Rig {
     }
 
     fn jump(&mut self, seconds: u32) {
+        // An answer that is on its way may be of a flow that times out now.
+        self.unsettle();
         self.second += seconds;
         self.now += Duration::from_secs(u64::from(seconds));
         let second = self.second;
@@ -366,7 +376,7 @@ impl Rig {
         }
         self.ready = [[true; POD_COUNT]; 3];
         self.tell_control();
-        self.last_change = self.step;
+        self.unsettle();
         self.network.is_perfect = true;
         for _ in 0..QUIET {
             self.turn();
@@ -389,7 +399,7 @@ impl Rig {
             // One that was not open yet may have half a flow, which a SYN has to go through first.
             if connection.is_open {
                 before.push((key, connection.answers));
-                let bytes = connection.frame(ACK);
+                let bytes = connection.frame(ACK, self.step as u32);
                 self.send(OUTSIDE, true, bytes);
             }
             // A bad network no more, but not a fast one.

@@ -43,15 +43,15 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Takes a frame; true if it was corrupted.
-    pub(crate) fn send(&mut self, random: &mut Random, step: u64, frame: Flying) -> bool {
+    /// Takes a frame; which byte of it was corrupted, if any.
+    pub(crate) fn send(&mut self, random: &mut Random, step: u64, frame: Flying) -> Option<usize> {
         if self.is_perfect {
             self.fly(step + 1, frame);
-            return false;
+            return None;
         }
         if random.one_in(20) {
             self.lost += 1;
-            return false;
+            return None;
         }
         let Flying {
             link,
@@ -71,10 +71,17 @@ impl Network {
         // Behind the Ethernet header: the frame check sequence guards that as well, but what a router's memory
         // does to packets it does not. ARP has nothing else.
         let corrupts = random.one_in(40) && bytes.len() > 14 && bytes[12..14] != [8, 6];
+        let mut corrupted = None;
         if corrupts {
-            self.corrupted += 1;
+            // A bit is cleared: two that are cleared on both sides of the gateway cannot make up for each other in a
+            // checksum, as one cleared and one set can.
             let at = 14 + random.below(bytes.len() - 14);
-            bytes[at] ^= 1 << random.below(8);
+            let bit = 1 << random.below(8);
+            if bytes[at] & bit != 0 {
+                bytes[at] &= !bit;
+                self.corrupted += 1;
+                corrupted = Some(at);
+            }
         }
         let delay = if random.one_in(4) {
             random.below(20) as u64
@@ -87,7 +94,7 @@ impl Network {
             bytes,
         };
         self.fly(step + 1 + delay, frame);
-        corrupts
+        corrupted
     }
 
     /// The next frame that arrives in this step or before.
