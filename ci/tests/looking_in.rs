@@ -1,10 +1,11 @@
 //! `portgate latency`, `top` and rates on a running gateway that carries traffic.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use ci::gateway::{Gateway, binary};
 use ci::terminal::Terminal;
-use ci::topology::{HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
+use ci::topology::{HTTP, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
 use ci::{curl, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,6 +40,64 @@ fn named<'a>(list: &'a Value, key: &str, start: &str) -> &'a Value {
     found
         .next()
         .unwrap_or_else(|| panic!("no {start} in {list}"))
+}
+
+/// The Service's port that nginx answers at.
+const PORT: &str = "tcp-80";
+
+/// Fetches a page; which pod has answered.
+fn fetch(net: &Topology) -> usize {
+    let page = curl::get(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT)).expect("a page");
+    let number = page.trim_end().strip_prefix("pod-").map(str::parse);
+    number
+        .and_then(Result::ok)
+        .unwrap_or_else(|| panic!("{page}"))
+}
+
+/// A counter of the endpoint at `address`, as `portgate services --endpoints` shows it.
+fn of_endpoint(gateway: &Gateway<'_>, address: &str, name: &str) -> u64 {
+    let shown = gateway.portgate_json(&["services", "--endpoints"]);
+    let service = named(&shown["services"], "port_name", PORT);
+    let endpoint = named(&service["endpoints"], "endpoint", address);
+    endpoint["counters"][name].as_u64().expect("a number")
+}
+
+#[test]
+fn each_endpoint_has_the_requests_that_it_answered_also_after_a_restart() {
+    let net = Topology::new(Plan::default());
+    let _servers = [0, 1].map(|index| net.start_nginx(index));
+    net.apply(&[0, 1]);
+    let mut gateway = net.start_gateway();
+    let mut answered = [0_u64; 2];
+    for _ in 0..12 {
+        answered[fetch(&net)] += 1;
+    }
+    let addresses =
+        [0, 1].map(|index| SocketAddr::new(net.pod_addresses(index)[0], HTTP).to_string());
+    let flows = |gateway: &Gateway<'_>| {
+        let of = |address: &String| of_endpoint(gateway, address, "flows");
+        [of(&addresses[0]), of(&addresses[1])]
+    };
+    assert_eq!(flows(&gateway), answered);
+    let frames = of_endpoint(&gateway, &addresses[0], "frames");
+    assert!(frames >= 6 * answered[0], "{frames} frames, {answered:?}");
+    let whole = gateway.portgate_json(&["services"]);
+    let whole = named(&whole["services"], "port_name", PORT);
+    assert_eq!(whole["counters"]["flows"], 12);
+    let metrics = curl::get(&net.gateway, "http://127.0.0.1:9102/metrics").expect("metrics");
+    let line = format!(
+        "portgate_endpoint_flows_total{{namespace=\"default\",service=\"mynginx\",port=\"{PORT}\",protocol=\"tcp\",endpoint=\"{}\"}} {}",
+        addresses[1], answered[1]
+    );
+    assert!(
+        metrics.lines().any(|shown| shown == line),
+        "no {line} in {metrics}"
+    );
+
+    gateway.dataplane.kill9();
+    gateway.restart_dataplane();
+    answered[fetch(&net)] += 1;
+    assert_eq!(flows(&gateway), answered, "counters outlive the process");
 }
 
 #[test]

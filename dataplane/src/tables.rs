@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use engine::Shared;
 use engine::affinity::Affinity;
+use engine::endpoints::EndpointSlots;
 use engine::flow::FlowTable;
 use engine::fragments::Fragments;
 use engine::neighbour::Neighbours;
@@ -49,6 +50,7 @@ pub fn take(
         v6,
         neighbours,
         affinity,
+        endpoints: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys()),
         topology: Arc::new(topology),
         open_flows,
         fragments: Fragments::default(),

@@ -12,7 +12,9 @@
 //! | journal | 1 + 2 × (1 + 2 × journal records) | data plane: see [`crate::journal`] |
 //! | worker counters | 64 × workers | the worker; 512 words each |
 //! | service keys | service slots / 8 | data plane; one word a slot |
-//! | service counters | workers × service slots | the worker; eight words a slot, in two halves |
+//! | endpoint index | 1 + service slots | workers; a count, then two words an endpoint slot |
+//! | endpoint keys | 2 × service slots | workers; four words an endpoint slot |
+//! | service counters | 3 × workers × service slots | the worker; see [`crate::Region::service_counters`] |
 //! | links | 4 × links | data plane: see [`crate::link_info`] |
 //! | neighbours | 1024 | data plane |
 //! | affinity | 65536 | workers |
@@ -43,7 +45,7 @@ use crate::slab::Line;
 
 /// Version of the meaning of flow table lines. The engine's layout of buckets and entries belongs
 /// to it: change the layout, count this up, and a region with old flows is replaced.
-pub const FLOW_LAYOUT: u32 = 3;
+pub const FLOW_LAYOUT: u32 = 4;
 
 /// Lines of the header.
 pub const HEADER_LINES: usize = 64;
@@ -53,6 +55,9 @@ pub const WORKER_LINES: usize = 64;
 
 /// Words of counters of a service at a worker: a line.
 const SERVICE_WORDS: usize = 8;
+
+/// Slots of counters for endpoints that come with each slot for a service.
+pub const ENDPOINTS_PER_SERVICE: usize = 4;
 
 /// Lines that describe a link.
 pub const LINK_LINES: usize = 4;
@@ -94,7 +99,7 @@ pub struct Geometry {
 impl Geometry {
     /// A geometry for so many workers, links and flows, with rings, journal and counters to match:
     /// a million flows come with 524,288 records a bank (some 100,000 services with their
-    /// frontends and endpoints) and counters for 65,536 services.
+    /// frontends and endpoints) and counters for 65,536 services and 262,144 endpoints.
     #[must_use]
     pub fn new(workers: u16, links: u16, flows: u32, flows_v6: u32) -> Self {
         Self {
@@ -151,6 +156,8 @@ pub enum Section {
     Journal,
     WorkerCounters,
     ServiceKeys,
+    EndpointIndex,
+    EndpointKeys,
     ServiceCounters,
     Links,
     Neighbours,
@@ -164,7 +171,7 @@ pub enum Section {
     RepliesReader,
 }
 
-const SECTIONS: usize = 17;
+const SECTIONS: usize = 19;
 
 impl Section {
     const ALL: [Self; SECTIONS] = [
@@ -174,6 +181,8 @@ impl Section {
         Self::Journal,
         Self::WorkerCounters,
         Self::ServiceKeys,
+        Self::EndpointIndex,
+        Self::EndpointKeys,
         Self::ServiceCounters,
         Self::Links,
         Self::Neighbours,
@@ -206,6 +215,8 @@ impl Section {
     fn lines(self, geometry: &Geometry) -> usize {
         let workers = usize::from(geometry.workers);
         let service_slots = geometry.service_slots as usize;
+        // Half a line a slot; twice as many words in the index as slots.
+        let endpoint_lines = service_slots * ENDPOINTS_PER_SERVICE / 2;
         match self {
             Self::Header | Self::ControlHeader => HEADER_LINES,
             Self::CommandsReader | Self::RepliesReader => ring::READER_LINES,
@@ -214,7 +225,9 @@ impl Section {
             Self::Journal => crate::journal::lines(geometry.journal_records as usize),
             Self::WorkerCounters => WORKER_LINES * workers,
             Self::ServiceKeys => service_slots / 8,
-            Self::ServiceCounters => workers * service_slots,
+            Self::EndpointIndex => 1 + endpoint_lines / 2,
+            Self::EndpointKeys => endpoint_lines,
+            Self::ServiceCounters => workers * (service_slots + endpoint_lines),
             Self::Links => LINK_LINES * usize::from(geometry.links),
             Self::Neighbours => NEIGHBOUR_LINES,
             Self::Affinity => AFFINITY_LINES,
@@ -327,6 +340,7 @@ fn digest(geometry: &Geometry) -> u64 {
         HEADER_LINES,
         WORKER_LINES,
         SERVICE_WORDS,
+        ENDPOINTS_PER_SERVICE,
         LINK_LINES,
         NEIGHBOUR_LINES,
         AFFINITY_LINES,

@@ -439,7 +439,9 @@ fn workers_and_links_beyond_the_geometry_have_no_lines() {
     assert_eq!(region.link(1).len(), LINK_LINES);
     assert_eq!(region.link(2).len(), 0);
     assert_eq!(region.service_keys().len() * 8, 1024);
-    assert_eq!(region.service_counters(1).len(), 1024);
+    assert_eq!(region.endpoint_index().len(), 1 + 1024);
+    assert_eq!(region.endpoint_keys().len(), 4 * 1024);
+    assert_eq!(region.service_counters(1).len(), 3 * 1024);
     assert_eq!(region.flow_buckets(Family::V4).len() * 16, 4096);
     assert_eq!(region.flow_entries(Family::V4).len(), 4096);
     assert_eq!(region.flow_entries(Family::V6).len(), 8192);

@@ -5,12 +5,14 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use engine::endpoints::EndpointSlots;
 use engine::family::{Family, V4, V6};
 use engine::flow::{FlowTable, Timeouts};
 use engine::neighbour::Neighbours;
 use engine::slots::ServiceSlots;
 use hugepages::codec::{Assembler, decode_reply};
 use hugepages::layout::Section;
+use hugepages::object::Backend;
 use hugepages::region::Family as RegionFamily;
 use hugepages::{Geometry, LinkInfo, Region, RegionError};
 
@@ -25,13 +27,15 @@ const CHANGES: usize = 64;
 /// Records of a ring or a journal that are looked at.
 const RECORDS: usize = 4096;
 
-const SECTIONS: [Section; 14] = [
+const SECTIONS: [Section; 16] = [
     Section::Header,
     Section::CommandsReader,
     Section::Replies,
     Section::Journal,
     Section::WorkerCounters,
     Section::ServiceKeys,
+    Section::EndpointIndex,
+    Section::EndpointKeys,
     Section::ServiceCounters,
     Section::Links,
     Section::Neighbours,
@@ -166,6 +170,10 @@ fn observe(region: &Region) {
     for slot in 0..region.geometry().service_slots {
         let _ = slots.key(slot);
     }
+    let endpoints = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+    for one in endpoints.all() {
+        assert_eq!(endpoints.service(one.slot), one.service);
+    }
     if let Ok(journal) = region.journal() {
         let mut assembler = Assembler::new();
         for record in journal.replay().take(RECORDS) {
@@ -214,6 +222,13 @@ fn data(region: &Region) {
             }
         }
     }
+    let endpoints = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+    let backend = Backend {
+        address: [10, 0, 0, 1].into(),
+        port: 80,
+    };
+    let slot = endpoints.slot(1, &backend);
+    assert_eq!(endpoints.service(slot), 1);
     let neighbours = Neighbours::new(region.neighbours());
     neighbours.recover();
     for index in 0..neighbours.capacity() {

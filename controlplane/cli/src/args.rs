@@ -118,6 +118,9 @@ pub struct ServicesOptions {
     /// Only this service: `namespace/name`, or a name in any namespace.
     #[arg(long, value_name = "NAME")]
     pub service: Option<String>,
+    /// Show each endpoint with its counters and open flows, instead of the addresses. All flows are counted for it.
+    #[arg(long)]
+    pub endpoints: bool,
 }
 
 /// Options of `flows`. A flow is listed if it matches all that are given.

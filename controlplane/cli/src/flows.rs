@@ -61,6 +61,7 @@ pub(crate) fn run(
         "SOURCE",
         "ENDPOINT",
         "STATE",
+        ">AGE",
         ">IDLE",
         "SERVICE",
     ]);
@@ -79,6 +80,7 @@ struct Flow {
     translated: Tuple,
     state: engine::flow::State,
     last_seen: u32,
+    made: u32,
     slot: u32,
 }
 
@@ -89,7 +91,8 @@ impl Flow {
             translated: F::tuple(&view.translated),
             state: view.state,
             last_seen: view.last_seen,
-            slot: view.service,
+            made: view.made,
+            slot: view.slot,
         }
     }
 }
@@ -124,6 +127,7 @@ struct Row<'a> {
     source: String,
     endpoint: String,
     state: &'static str,
+    age_seconds: u32,
     idle_seconds: u32,
     service: Option<&'a str>,
     port_name: Option<&'a str>,
@@ -139,14 +143,15 @@ impl<'a> Row<'a> {
             source: flow.translated.from().to_string(),
             endpoint: flow.translated.to().to_string(),
             state: flow.state.name(),
-            // A worker may have seen a frame since the clock was read.
+            // A worker may have seen a frame, or made the flow, since the clock was read.
+            age_seconds: now.saturating_sub(flow.made),
             idle_seconds: now.saturating_sub(flow.last_seen),
             service: service.map(|service| service.name.as_str()),
             port_name: service.map(|service| service.port_name.as_str()),
         }
     }
 
-    fn cells(self) -> [String; 8] {
+    fn cells(self) -> [String; 9] {
         let service = match (self.service, self.port_name) {
             (Some(service), None | Some("")) => service.to_owned(),
             (Some(service), Some(port)) => format!("{service}:{port}"),
@@ -159,6 +164,7 @@ impl<'a> Row<'a> {
             self.source,
             self.endpoint,
             self.state.to_owned(),
+            format!("{}s", self.age_seconds),
             format!("{}s", self.idle_seconds),
             service,
         ]

@@ -5,9 +5,11 @@ pub(crate) const SERVICES: &str = "\
 Examples:
   portgate services --service default/mynginx
   portgate services --watch 2
+  portgate services --service default/mynginx --endpoints
 
 Each address of a service is listed with what happens to new flows of each kind of client: pods,
-the gateway itself (node), and all others (outside).
+the gateway itself (node), and all others (outside). An endpoint is ready (new flows go there), kept (it
+serves the flows that it has) or gone (it is not installed, and has flows).
 
 JSON (one document):
   generation, digest   of the installed state
@@ -20,6 +22,8 @@ JSON (one document):
   .serving[]           endpoints that may keep their UDP flows
   .counters            frames, bytes, flows, refused, half_open_evicted, limited, snat_exhausted,
                        endpoint_resets; null if the service has none of its own
+  .endpoints[]         with --endpoints: endpoint, state (ready, kept, gone), open_flows, counters
+                       (frames, bytes, flows, refused; null as above), rates
   .rates               with --interval or --watch: the same, by how much they have grown a second
 With --watch, a document a line.";
 
@@ -34,7 +38,7 @@ missing. States: half-open, established, closing, closed.
 
 JSON (one object a line):
   protocol, client, service_address, source (the client after translation), endpoint, state,
-  idle_seconds, service, port_name (null if the service is gone)";
+  age_seconds, idle_seconds, service, port_name (null if the service is gone)";
 
 /// After the options of `counters`.
 pub(crate) const COUNTERS: &str = "\

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use engine::endpoints::EndpointSlots;
 use engine::slots::ServiceSlots;
 use hugepages::Region;
 use hugepages::object::{
@@ -17,6 +18,7 @@ pub(crate) struct Installed {
     objects: BTreeMap<ObjectId, Object>,
     slots: HashMap<Key, u32>,
     keys: HashMap<u32, Key>,
+    endpoints: EndpointSlots,
     /// Generation of the last update.
     pub(crate) generation: u64,
 }
@@ -26,6 +28,7 @@ impl Installed {
     pub(crate) fn of(region: &Region) -> Result<Self, Failure> {
         let mut installed = Self::from(Contents::read(region).map_err(Failure::Failed)?);
         let slots = ServiceSlots::new(region.service_keys());
+        installed.endpoints = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
         for slot in 1.. {
             let Some(key) = slots.key(slot) else { break };
             installed.slots.insert(key, slot);
@@ -87,8 +90,9 @@ impl Installed {
         self.slots.get(&service).copied()
     }
 
-    /// The service that is counted in this slot, if it still is installed.
+    /// The service that is counted in this slot, itself or by an endpoint, if it still is installed.
     pub(crate) fn service_at(&self, slot: u32) -> Option<&Service> {
+        let slot = self.endpoints.service(slot);
         match self.get(Kind::Service, *self.keys.get(&slot)?) {
             Some(Object::Service(service)) => Some(service),
             _ => None,

@@ -12,6 +12,7 @@ pub mod args;
 mod check;
 mod controlplane;
 mod counters;
+mod endpoints;
 mod explain;
 mod failure;
 mod flows;

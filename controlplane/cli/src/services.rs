@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use settings::Settings;
 
 use crate::args::ServicesOptions;
+use crate::endpoints::Endpoints;
 use crate::failure::Failure;
 use crate::installed::{Installed, is_called, is_named};
 use crate::observe::{self, numbers};
@@ -20,6 +21,9 @@ use crate::words::{CLASSES, class_name, endpoint, kind_name, kind_title, or_dash
 
 /// Endpoints that a table shows before it only counts them.
 const SHOWN_ENDPOINTS: usize = 4;
+
+/// Where a reading has a service's endpoints, by address.
+const ENDPOINTS: &str = "endpoints";
 
 /// What a table shows; a document has all.
 const COUNTERS: [(ServiceCounter, &str); 4] = [
@@ -37,10 +41,14 @@ pub(crate) fn run(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let read = || {
-        let view = View::of(settings)?;
+        let view = View::of(settings, options.endpoints)?;
         let services = view.installed.services();
         let counts = services.into_iter().map(|service| {
-            let counts = view.counts(service, ServiceCounter::ALL).map(numbers);
+            let mut counts = view.counts(service, ServiceCounter::ALL).map(numbers);
+            if let (Some(endpoints), Some(counts)) = (&view.endpoints, &mut counts) {
+                let by_endpoint = endpoints.counts(service, &view.counters);
+                counts.insert(ENDPOINTS.to_owned(), by_endpoint.into());
+            }
             (key(service), counts.into())
         });
         Ok(Value::Object(counts.collect()))
@@ -64,7 +72,7 @@ fn show(
     reading: &Reading,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let view = View::of(settings)?;
+    let view = View::of(settings, options.endpoints)?;
     let mut services = view.installed.services();
     if let Some(name) = &options.service {
         services.retain(|service| is_named(service, name));
@@ -87,6 +95,14 @@ fn show(
         });
         writeln!(out, "{shown}")?;
         return Ok(());
+    }
+    if let Some(endpoints) = &view.endpoints {
+        let headings = Endpoints::headings(reading.rates.is_some());
+        let mut table = Table::new(&headings);
+        for service in services {
+            endpoints.rows(service, &key(service), reading, &mut table);
+        }
+        return Ok(table.flush(out)?);
     }
     let mut headings = vec![
         "SERVICE",
@@ -116,15 +132,18 @@ struct View {
     installed: Installed,
     counters: AllCounters,
     digest: Option<String>,
+    /// Only where they are asked for: all flows are counted for them.
+    endpoints: Option<Endpoints>,
 }
 
 impl View {
-    fn of(settings: &Settings) -> Result<Self, Failure> {
+    fn of(settings: &Settings, with_endpoints: bool) -> Result<Self, Failure> {
         let region = observe::open(settings)?;
         Ok(Self {
             installed: Installed::of(&region)?,
             counters: AllCounters::of(&region),
             digest: region.installed().map(|state| state.digest.to_string()),
+            endpoints: with_endpoints.then(|| Endpoints::of(&region)).transpose()?,
         })
     }
 
@@ -200,6 +219,14 @@ impl View {
         });
         if let Some(rates) = &reading.rates {
             shown["rates"] = rates[key(service)].clone();
+        }
+        if let Some(endpoints) = &self.endpoints {
+            for name in ["counters", "rates"] {
+                if let Some(counts) = shown.get_mut(name).and_then(Value::as_object_mut) {
+                    counts.remove(ENDPOINTS);
+                }
+            }
+            shown[ENDPOINTS] = endpoints.json(service, &key(service), reading);
         }
         shown
     }

@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use common::*;
+use engine::counters::ServiceCounter;
 use serde_json::{Value, json};
 
 const CLIENT: &str = "203.0.113.50:40000";
@@ -150,6 +151,62 @@ fn services_that_are_not_proxied_are_listed_as_the_control_plane_knows_them() {
 }
 
 #[test]
+fn endpoints_are_listed_with_their_counters_and_open_flows() {
+    let running = busy();
+    // The second endpoint, and one that is not installed any more.
+    let [second, gone] = ["100.96.2.3:80", "100.96.2.99:80"].map(|to| running.endpoint(1, to));
+    for (slot, frames) in [(second, 7), (gone, 3)] {
+        let counters = running.counters(1);
+        counters.add_service(slot, ServiceCounter::Frames, frames);
+        counters.add_service(slot, ServiceCounter::Bytes, 100 * frames);
+    }
+    running.insert(&FlowSpec {
+        protocol: 6,
+        client: CLIENT,
+        to: CLUSTER_IP,
+        source: "100.96.2.1:1026",
+        endpoint: "100.96.2.99:80",
+        slot: gone,
+        idle: 1,
+        established: true,
+    });
+    let table = running.said(&["services", "--endpoints", "--service", "mynginx"]);
+    assert_eq!(
+        rows(&table, "default/mynginx"),
+        ["default/mynginx http 100.96.2.2:80 ready 1 0 0 0 0"],
+        "{table}"
+    );
+    assert_eq!(
+        rows(&table, "100.96.2.3:80"),
+        ["100.96.2.3:80 ready 1 7 700 0 0"]
+    );
+    assert_eq!(
+        rows(&table, "100.96.2.99:80"),
+        ["100.96.2.99:80 gone 1 3 300 0 0"]
+    );
+
+    // What the service's own slot and its endpoints have counted, installed or not.
+    let shown = running.json(&["services", "--endpoints", "--interval", "0.1"]);
+    let nginx = &shown["services"][0];
+    assert_eq!(nginx["counters"]["frames"], 2 + 7 + 3);
+    assert_eq!(nginx["counters"]["bytes"], 1500 + 1000);
+    assert_eq!(nginx["counters"]["endpoints"], Value::Null);
+    let [first, .., last] = nginx["endpoints"].as_array().unwrap().as_slice() else {
+        panic!("{nginx}")
+    };
+    assert_eq!(first["endpoint"], "100.96.2.2:80");
+    assert_eq!(
+        last,
+        &json!({"endpoint": "100.96.2.99:80", "state": "gone", "open_flows": 1,
+               "counters": {"flows": 0, "frames": 3, "bytes": 300, "refused": 0},
+               "rates": {"flows": 0.0, "frames": 0.0, "bytes": 0.0, "refused": 0.0}})
+    );
+    let flow = running.said(&["flows", "--endpoint", "100.96.2.99", "--json"]);
+    let flow: Value = serde_json::from_str(&flow).unwrap();
+    assert_eq!(flow["service"], "default/mynginx");
+}
+
+#[test]
 fn services_have_a_json_form() {
     let running = busy();
     let shown = running.json(&["services"]);
@@ -217,7 +274,7 @@ fn flows_have_a_json_form_a_line_each() {
         flow,
         json!({"protocol": "tcp", "client": CLIENT, "service_address": NODE_PORT,
                "source": "100.96.2.1:1025", "endpoint": POD, "state": "established",
-               "idle_seconds": idle, "service": "default/mynginx", "port_name": "http"})
+               "age_seconds": idle, "idle_seconds": idle, "service": "default/mynginx", "port_name": "http"})
     );
     assert_eq!(running.said(&["flows", "--json"]).lines().count(), 3);
 }

@@ -15,7 +15,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
-use crate::observe::{Histogram, InstalledService, Observer, STATES, View, drops};
+use crate::observe::{FamilySurvey, Histogram, InstalledService, Observer, STATES, View, drops};
 
 /// Labels of one series.
 type Labels = Vec<(&'static str, String)>;
@@ -210,11 +210,16 @@ fn tables(view: &View, snat_ports: u32, sheet: &mut Sheet<'_>) -> fmt::Result {
     });
     let help = "Flows as a part of those that the table is made for";
     sheet.gauges("flow_table_fill_ratio", help, fill)?;
-    let oldest = families
-        .iter()
-        .map(|(labels, table)| (labels.clone(), table.oldest.unwrap_or(0)));
-    let help = "Time since the last frame of the flow that has been idle longest; 0 without flows";
+    let seconds = |of: fn(&FamilySurvey) -> Option<u32>| {
+        let each = families.iter();
+        each.map(move |(labels, table)| (labels.clone(), of(table).unwrap_or(0)))
+    };
+    let help = "Time since the oldest flow was made; 0 without flows";
+    let oldest = seconds(|table| table.oldest);
     sheet.gauges("flow_table_oldest_seconds", help, oldest)?;
+    let help = "Time since the last frame of the flow that has been idle longest; 0 without flows";
+    let idle = seconds(|table| table.longest_idle);
+    sheet.gauges("flow_table_longest_idle_seconds", help, idle)?;
     let age = view.survey_age.as_secs_f64();
     let help = "How long ago the flows were counted";
     sheet.gauge("flow_count_age_seconds", help, age)?;
@@ -271,22 +276,37 @@ fn endpoints(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
         let of_slot = with_flows.entry(*slot).or_default();
         of_slot.insert(*address, *flows);
     }
-    let mut series: Vec<(Labels, u64)> = Vec::new();
+    let mut all: Vec<(Labels, (u32, SocketAddr), u64)> = Vec::new();
     for service in &view.installed.services {
         let Some(slot) = service.slot else { continue };
         let mut flows = with_flows.remove(&slot).unwrap_or_default();
         for endpoint in &service.endpoints {
             flows.entry(endpoint.address).or_default();
         }
-        series.extend(flows.into_iter().map(|(address, flows)| {
+        all.extend(flows.into_iter().map(|(address, flows)| {
             let mut labels = labels(service);
             labels.push(("endpoint", address.to_string()));
-            (labels, flows)
+            (labels, (slot, address), flows)
         }));
     }
-    let series = sheet.bounded("endpoint_open_flows", series);
+    let more = all.len().saturating_sub(sheet.most);
+    all.truncate(sheet.most);
+    for (counter, name) in ServiceCounter::OF_ENDPOINTS {
+        let name = format!("endpoint_{name}");
+        let help = format!("{}, by endpoint", service_help(counter));
+        let series = all.iter().map(|(labels, (slot, address), _)| {
+            let count = view.counters.endpoint(*slot, *address, counter);
+            (labels.clone(), count)
+        });
+        sheet.counters(&name, &help, series)?;
+        sheet.left_out.push((name, more));
+    }
+    let open = all.into_iter().map(|(labels, _, flows)| (labels, flows));
+    sheet
+        .left_out
+        .push(("endpoint_open_flows".to_owned(), more));
     let help = "Flows in the table, by endpoint";
-    sheet.gauges("endpoint_open_flows", help, series)
+    sheet.gauges("endpoint_open_flows", help, open)
 }
 
 fn labels(service: &InstalledService) -> Labels {

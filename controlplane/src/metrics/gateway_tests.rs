@@ -16,6 +16,13 @@ fn services_links_and_reasons_are_named() {
     let slot = gateway.install("shop/web", &["10.0.0.1:80", "10.0.0.2:80"]);
     let counters = gateway.counters(0);
     counters.add_service(slot, ServiceCounter::SnatExhausted, 4);
+    counters.add_service(slot, ServiceCounter::Bytes, 5);
+    let [first, gone] = ["10.0.0.1:80", "10.0.0.3:80"].map(|to| gateway.endpoint(slot, to));
+    counters.add_service(first, ServiceCounter::Bytes, 70);
+    gateway
+        .counters(1)
+        .add_service(first, ServiceCounter::Bytes, 6);
+    counters.add_service(gone, ServiceCounter::Bytes, 100);
     counters.drop_many(Reason::EndpointGone, 9);
     counters.add_link(0, LinkCounter::TxBytes, 77);
     // Of 1.5, 2.1 and 3,000 microseconds, and one that took minutes.
@@ -23,7 +30,7 @@ fn services_links_and_reasons_are_named() {
         counters.note_time(nanos);
     }
     let flow = ["198.51.100.1:1000", "10.9.9.9:2000", "10.0.0.3:80"];
-    gateway.flow(slot, flow, 0);
+    gateway.flow(gone, flow, 0);
     let text = rendered(&gateway, 100);
     let web = "namespace=\"shop\",service=\"web\",port=\"http\",protocol=\"tcp\"";
     for line in [
@@ -31,6 +38,10 @@ fn services_links_and_reasons_are_named() {
         format!("portgate_service_snat_exhausted_total{{{web}}} 4"),
         format!("portgate_service_open_flows{{{web}}} 1"),
         format!("portgate_service_endpoints{{{web}}} 2"),
+        format!("portgate_service_bytes_total{{{web}}} 181"),
+        format!("portgate_endpoint_bytes_total{{{web},endpoint=\"10.0.0.1:80\"}} 76"),
+        format!("portgate_endpoint_bytes_total{{{web},endpoint=\"10.0.0.2:80\"}} 0"),
+        format!("portgate_endpoint_bytes_total{{{web},endpoint=\"10.0.0.3:80\"}} 100"),
         format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.1:80\"}} 0"),
         // An endpoint that is gone and still has a flow.
         format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.3:80\"}} 1"),
@@ -73,7 +84,12 @@ fn families_of_services_are_bounded_and_what_is_left_out_is_counted() {
     assert_eq!(series("service_frames_total"), 3);
     assert_eq!(series("endpoint_open_flows"), 3);
     assert!(text.contains("service=\"c\"") && !text.contains("service=\"d\""));
-    for (family, count) in [("service_frames", 2), ("endpoint_open_flows", 7)] {
+    assert_eq!(series("endpoint_frames_total"), 3);
+    for (family, count) in [
+        ("service_frames", 2),
+        ("endpoint_open_flows", 7),
+        ("endpoint_frames", 7),
+    ] {
         let line =
             format!("portgate_metrics_series_left_out{{family=\"portgate_{family}\"}} {count}\n");
         assert!(text.contains(&line), "{line} in {text}");

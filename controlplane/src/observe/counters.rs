@@ -1,13 +1,20 @@
 //! The counters of all workers, to read.
 
+use std::cmp::Ordering;
+use std::net::SocketAddr;
+
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
+use engine::endpoints::{CountedEndpoint, EndpointSlots};
 use engine::reason::Reason;
 use hugepages::Region;
+use hugepages::object::Backend;
 
 /// The counters of a region: one block for each worker, and the last one for the main core.
 #[derive(Debug)]
 pub struct AllCounters {
     blocks: Vec<Counters>,
+    /// Endpoints that have counters of their own, by service and address.
+    endpoints: Vec<CountedEndpoint>,
 }
 
 impl AllCounters {
@@ -15,8 +22,12 @@ impl AllCounters {
     #[must_use]
     pub fn of(region: &Region) -> Self {
         let block = |at| Counters::new(region.worker_counters(at), region.service_counters(at));
+        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        let mut endpoints: Vec<_> = slots.all().collect();
+        endpoints.sort_unstable_by_key(|one| (one.service, one.backend));
         Self {
             blocks: (0..region.geometry().workers).map(block).collect(),
+            endpoints,
         }
     }
 
@@ -46,10 +57,39 @@ impl AllCounters {
         })
     }
 
-    /// A service's counter over all workers.
+    /// A service's counter over all workers, with what all its endpoints have counted.
     #[must_use]
     pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
+        let own = self.slot(slot, counter);
+        let all = self.find(|one| one.service.cmp(&slot));
+        all.iter()
+            .map(|one| self.slot(one.slot, counter))
+            .fold(own, u64::wrapping_add)
+    }
+
+    /// One of [`ServiceCounter::OF_ENDPOINTS`] of a service's endpoint, over all workers.
+    #[must_use]
+    pub fn endpoint(&self, slot: u32, endpoint: SocketAddr, counter: ServiceCounter) -> u64 {
+        let wanted = Backend {
+            address: endpoint.ip(),
+            port: endpoint.port(),
+        };
+        // One may be there twice.
+        self.find(|one| (one.service, one.backend).cmp(&(slot, wanted)))
+            .iter()
+            .map(|one| self.slot(one.slot, counter))
+            .fold(0, u64::wrapping_add)
+    }
+
+    fn slot(&self, slot: u32, counter: ServiceCounter) -> u64 {
         sum(&self.blocks, |block| block.service(slot, counter))
+    }
+
+    /// The endpoints that this finds equal, by their order.
+    fn find(&self, order: impl Fn(&CountedEndpoint) -> Ordering) -> &[CountedEndpoint] {
+        let start = self.endpoints.partition_point(|one| order(one).is_lt());
+        let rest = &self.endpoints[start..];
+        &rest[..rest.partition_point(|one| order(one).is_eq())]
     }
 
     /// A link's counter over all workers.

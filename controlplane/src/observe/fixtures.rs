@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use engine::counters::Counters;
+use engine::endpoints::EndpointSlots;
 use engine::family::{Family as _, V4};
 use engine::flow::{FlowTable, Hop, NewFlow};
 use engine::slots::ServiceSlots;
@@ -64,14 +65,7 @@ impl FakeGateway {
 
     /// Installs TCP port 80 of the service `name` at 10.96.0.1 with these endpoints; returns its slot.
     pub(crate) fn install(&mut self, name: &str, endpoints: &[&str]) -> u32 {
-        let backend = |text: &&str| {
-            let address: SocketAddr = text.parse().unwrap();
-            Backend {
-                address: address.ip(),
-                port: address.port(),
-            }
-        };
-        let set = BackendSet::new(endpoints.iter().map(backend).collect());
+        let set = BackendSet::new(endpoints.iter().map(|text| backend(text)).collect());
         let key = service_key(name, "http", Protocol::Tcp);
         let action = Action::Translate {
             set: set.key,
@@ -123,7 +117,14 @@ impl FakeGateway {
         self.slots.slot(key)
     }
 
-    /// A flow of a service: of a client, to an endpoint, from there answered to `source`; made as long ago as
+    /// The slot in which flows of a service to this endpoint count.
+    pub(crate) fn endpoint(&self, service: u32, address: &str) -> u32 {
+        let region = &self.region;
+        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        slots.slot(service, &backend(address))
+    }
+
+    /// A flow that counts in a slot: of a client, to an endpoint, from there answered to `source`; made as long ago as
     /// `idle` seconds.
     pub(crate) fn flow(&self, slot: u32, [client, source, endpoint]: [&str; 3], idle: u32) {
         let region = &self.region;
@@ -149,5 +150,13 @@ impl FakeGateway {
         let translated = key(source, endpoint);
         let mut once = Some(translated);
         table.insert(&flow, || once.take()).unwrap();
+    }
+}
+
+fn backend(text: &str) -> Backend {
+    let address: SocketAddr = text.parse().unwrap();
+    Backend {
+        address: address.ip(),
+        port: address.port(),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use engine::endpoints::EndpointSlots;
 use engine::family::{V4, V6};
 use engine::flow::{FlowTable, FlowView, State};
 use hugepages::{Family, Region};
@@ -38,8 +39,10 @@ pub struct FamilySurvey {
     pub flows: [u64; STATES.len()],
     /// Flows that the table is made for.
     pub made_for: u64,
-    /// Seconds since the last frame of the flow that has been idle longest; `None` in an empty table.
+    /// Seconds since the oldest flow was made; `None` in an empty table.
     pub oldest: Option<u32>,
+    /// Seconds since the last frame of the flow that has been idle longest.
+    pub longest_idle: Option<u32>,
 }
 
 /// Ports of one address.
@@ -78,7 +81,10 @@ impl Survey {
         let v4 = FlowTable::<V4>::new(buckets, entries, seeds);
         let (buckets, entries, seeds) = parts(Family::V6);
         let v6 = FlowTable::<V6>::new(buckets, entries, seeds);
-        let mut count = Count::default();
+        let mut count = Count {
+            slots: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys()),
+            ..Count::default()
+        };
         v4.flows().for_each(|flow| count.add(0, &flow, now));
         v6.flows().for_each(|flow| count.add(1, &flow, now));
         let geometry = region.geometry();
@@ -102,6 +108,7 @@ impl Survey {
 #[derive(Debug, Default)]
 struct Count {
     survey: Survey,
+    slots: EndpointSlots,
     /// Ports in use of an address towards an endpoint and protocol.
     snat: HashMap<(IpAddr, SocketAddr, u8), u64>,
 }
@@ -115,10 +122,12 @@ impl Count {
         let table = &mut survey.families[family];
         table.flows[state] += 1;
         // A worker may have seen a frame since the clock was read.
-        let idle = now.saturating_sub(flow.last_seen);
-        table.oldest = table.oldest.max(Some(idle));
-        survey.services.entry(flow.service).or_default()[state] += 1;
-        *survey.endpoints.entry((flow.service, to.to())).or_default() += 1;
+        let since = |second| Some(now.saturating_sub(second));
+        table.oldest = table.oldest.max(since(flow.made));
+        table.longest_idle = table.longest_idle.max(since(flow.last_seen));
+        let service = self.slots.service(flow.slot);
+        survey.services.entry(service).or_default()[state] += 1;
+        *survey.endpoints.entry((service, to.to())).or_default() += 1;
         if from.source != to.source {
             let port = (to.source, to.to(), to.protocol);
             *self.snat.entry(port).or_default() += 1;

@@ -37,12 +37,20 @@ fn flows_are_counted_by_service_endpoint_and_masquerade_address() {
     flow("198.51.100.1:1002", "10.9.9.9:2000", "10.0.0.2:80", 0);
     // This one keeps the client's address: it needs no port.
     flow("198.51.100.1:1003", "198.51.100.1:1003", "10.0.0.2:80", 0);
+    // One that counts in the slot of its endpoint.
+    let counted = gateway.endpoint(slot, "10.0.0.2:80");
+    gateway.flow(
+        counted,
+        ["198.51.100.1:1004", "198.51.100.1:1004", "10.0.0.2:80"],
+        0,
+    );
     let survey = gateway.observer().look().unwrap().survey;
-    assert_eq!(survey.families[0].all(), 4);
+    assert_eq!(survey.families[0].all(), 5);
     assert_eq!(survey.families[0].made_for, 1024);
     assert!((30..40).contains(&survey.families[0].oldest.unwrap()));
+    assert!((30..40).contains(&survey.families[0].longest_idle.unwrap()));
     assert_eq!(survey.families[1].oldest, None);
-    assert_eq!(survey.services[&slot], [4, 0, 0, 0], "all half-open");
+    assert_eq!(survey.services[&slot], [5, 0, 0, 0], "all half-open");
     let endpoint: SocketAddr = "10.0.0.1:80".parse().unwrap();
     assert_eq!(survey.endpoints[&(slot, endpoint)], 2);
     let source = IpAddr::from([10, 9, 9, 9]);

@@ -81,7 +81,7 @@ impl<B: Buffer> Pipeline<B> {
         F::rewrite_plain(bytes, &hit.translation);
         way.set_addresses(bytes);
         let (link, len) = (usize::from(way.link), bytes.len());
-        self.counters.service_frames().count(hit.hop.service(), len);
+        self.counters.service_frames().count(hit.hop.slot(), len);
         self.put(link, frame, observer);
         None
     }

@@ -32,7 +32,7 @@ impl<B: Buffer> Pipeline<B> {
             return 0;
         };
         if O::WATCHES {
-            observer.found(&F::tuple(&work.key), hit.hop.service());
+            observer.found(&F::tuple(&work.key), hit.hop.slot());
         }
         if hit.hop.is_gone() {
             self.part(now, input, frame, work, &hit, pool, observer);
@@ -96,7 +96,7 @@ impl<B: Buffer> Pipeline<B> {
             REPLIED
         };
         F::table(&self.shared).touch(hit.index, now.second, flags);
-        self.counters.service_frames().count(hop.service(), len);
+        self.counters.service_frames().count(hop.slot(), len);
         observe_translation::<F, O>(&work.key, hit, observer);
         self.leave(
             now,
@@ -193,7 +193,7 @@ impl<B: Buffer> Pipeline<B> {
         }
         let (addresses, _) = F::parts(&hit.translation);
         let (_, destination) = F::ends(&addresses);
-        let (hop, word) = self.next_hop::<F>(now, destination, hit.hop.service())?;
+        let (hop, word) = self.next_hop::<F>(now, destination, hit.hop.slot())?;
         F::table(&self.shared).set_hop(hit.index, hit.hop, hop);
         Ok((hop, word))
     }

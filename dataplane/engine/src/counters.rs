@@ -9,9 +9,11 @@
 //! | 128–255 | links: 8 words each, [`LinkCounter`] |
 //! | 256–511 | bursts by the time from rx to tx: see [`crate::times`] |
 //!
-//! Service counters: half a line a service slot for every frame's ([`ServiceCounter`], the first four), then half a
-//! line a slot for the rest, so that established frames touch as few lines as there can be.
+//! Service counters: half a line a service slot for what every frame counts ([`ServiceCounter`], the first four), half a
+//! line for the same of each endpoint slot ([`crate::endpoints`]), then half a line a service slot for the rest, so that
+//! established frames touch as few lines as there can be. A frame counts once, in its service's slot or in its endpoint's.
 
+use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::sync::{AtomicU64, Ordering};
 use hugepages::{HalfLine, Line, Slab};
 
@@ -25,6 +27,9 @@ const TIMES: usize = 256;
 
 /// Lines of a worker's counters.
 pub const LINES: usize = 64;
+
+/// Lines of a worker's counters of services, for each service slot: its own, and half a line for each endpoint slot.
+pub const SERVICE_LINES: usize = 1 + ENDPOINTS_PER_SERVICE / 2;
 
 /// Links that have counters.
 pub const MAX_LINKS: usize = 16;
@@ -157,7 +162,7 @@ impl LinkCounter {
     ];
 }
 
-/// Counters of one service port.
+/// Counters of one service port; the first four also of one of its endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ServiceCounter {
@@ -180,6 +185,12 @@ pub enum ServiceCounter {
 }
 
 impl ServiceCounter {
+    /// Those that endpoints have, too, with their names.
+    pub const OF_ENDPOINTS: [(Self, &'static str); HALF] = {
+        let [frames, bytes, flows, refused, ..] = Self::ALL;
+        [frames, bytes, flows, refused]
+    };
+
     /// All, in the order of their numbers, with their names in metrics and documents.
     pub const ALL: [(Self, &'static str); 8] = [
         (Self::Frames, "frames"),
@@ -201,6 +212,9 @@ const HALF: usize = 4;
 pub struct Counters {
     totals: Slab<Line>,
     services: Slab<HalfLine>,
+    /// Slots of services, and of services and endpoints.
+    service_slots: usize,
+    slots: usize,
 }
 
 /// One worker's counters of services, to count established frames.
@@ -208,7 +222,7 @@ pub struct Counters {
 pub(crate) struct ServiceFrames<'a>(&'a [HalfLine]);
 
 impl Counters {
-    /// Counters in these lines: [`LINES`] and one for every service slot.
+    /// Counters in these lines: [`LINES`], and [`SERVICE_LINES`] for every service slot.
     ///
     /// # Panics
     ///
@@ -216,16 +230,20 @@ impl Counters {
     #[must_use]
     pub fn new(totals: Slab<Line>, services: Slab<Line>) -> Self {
         assert!(totals.len() >= LINES, "a worker has {LINES} counter lines");
+        let service_slots = services.len() / SERVICE_LINES;
+        let services = services.halves();
         Self {
             totals,
-            services: services.halves(),
+            slots: services.len() - service_slots,
+            service_slots,
+            services,
         }
     }
 
-    /// Counters on the heap for this many service slots.
+    /// Counters on the heap for this many service slots and the endpoint slots that come with them.
     #[must_use]
     pub fn heap(services: usize) -> Self {
-        Self::new(Slab::heap(LINES), Slab::heap(services))
+        Self::new(Slab::heap(LINES), Slab::heap(services * SERVICE_LINES))
     }
 
     /// Adds to a total.
@@ -269,13 +287,13 @@ impl Counters {
         std::array::from_fn(|bucket| read(&self.totals, TIMES + bucket))
     }
 
-    /// To count translated frames of services.
+    /// To count translated frames of services and endpoints.
     #[inline(always)]
     pub(crate) fn service_frames(&self) -> ServiceFrames<'_> {
-        ServiceFrames(&self.services[..self.service_slots()])
+        ServiceFrames(&self.services[..self.slots()])
     }
 
-    /// Adds to a service's counter.
+    /// Adds to a service's counter, or to one of the first four of an endpoint.
     #[inline]
     pub fn add_service(&self, slot: u32, counter: ServiceCounter, count: u64) {
         if let Some(word) = self.service_word(slot, counter) {
@@ -339,7 +357,7 @@ impl Counters {
         }
     }
 
-    /// A service's counter.
+    /// What is counted in a slot: a service's, without what its endpoints count, or an endpoint's.
     #[must_use]
     pub fn service(&self, slot: u32, counter: ServiceCounter) -> u64 {
         self.service_word(slot, counter)
@@ -349,20 +367,30 @@ impl Counters {
     /// Service slots that have counters.
     #[must_use]
     pub fn service_slots(&self) -> usize {
-        self.services.len() / 2
+        self.service_slots
+    }
+
+    /// Slots of services and, after them, of endpoints: all have the first four counters.
+    #[must_use]
+    #[inline(always)]
+    pub fn slots(&self) -> usize {
+        self.slots
     }
 
     #[inline(always)]
     fn service_word(&self, slot: u32, counter: ServiceCounter) -> Option<&AtomicU64> {
         let (half, word) = (counter as usize / HALF, counter as usize % HALF);
-        let slots = self.service_slots();
+        let (start, slots) = match half {
+            0 => (0, self.slots),
+            _ => (self.slots, self.service_slots),
+        };
         let at = slot as usize;
-        (at < slots).then(|| &self.services[half * slots + at].0[word])
+        (at < slots).then(|| &self.services[start + at].0[word])
     }
 }
 
 impl ServiceFrames<'_> {
-    /// Counts a translated frame of `bytes` bytes for a service.
+    /// Counts a translated frame of `bytes` bytes in a slot.
     #[inline(always)]
     pub(crate) fn count(self, slot: u32, bytes: usize) {
         if let Some(words) = self.0.get(slot as usize) {

@@ -148,11 +148,14 @@ impl Leaving<'_> {
         for bucket in 0..table.bucket_count() {
             table.visit_bucket(bucket, |index| {
                 // Most are other services': one word tells.
-                if !self.slots.contains(&table.service_of(index)) {
+                if !self
+                    .slots
+                    .contains(&shared.endpoints.service(table.slot_of(index)))
+                {
                     return;
                 }
                 if let Some(flow) = table.view(index)
-                    && self.leaves(&flow)
+                    && self.leaves(shared, &flow)
                 {
                     self.end(shared, table, &flow, v6);
                 }
@@ -160,13 +163,14 @@ impl Leaving<'_> {
         }
     }
 
-    fn leaves<F: Family>(&self, flow: &FlowView<F>) -> bool {
+    fn leaves<F: Family>(&self, shared: &Shared, flow: &FlowView<F>) -> bool {
         let (_, _, protocol) = F::split(&flow.forward);
         let backend = backend_of(flow);
-        let (this, any) = ((flow.service, Some(backend)), (flow.service, None));
+        let service = shared.endpoints.service(flow.slot);
+        let (this, any) = ((service, Some(backend)), (service, None));
         let left = self.endpoints.contains(&this)
             || self.endpoints.contains(&any) && !self.later.contains(&this);
-        left && protocol == packet::parse::TCP && self.installed.is_stale(flow.service, &backend)
+        left && protocol == packet::parse::TCP && self.installed.is_stale(service, &backend)
     }
 
     fn end<F: Family>(

@@ -190,10 +190,10 @@ impl<F: Family> Meets<'_, F> {
         let flags = flags.map_or(REPLIED, |flags| flags & (FIN | RST | ACK));
         way.set_addresses(bytes);
         self.entries.touch(hit.index, self.second, flags);
-        self.services.count(hit.hop.service(), bytes.len());
+        self.services.count(hit.hop.slot(), bytes.len());
         if O::WATCHES {
             let key = quick.key.key();
-            observer.found(&F::tuple(&key), hit.hop.service());
+            observer.found(&F::tuple(&key), hit.hop.slot());
             observe_translation::<F, O>(&key, &hit, observer);
             observer.next_hop(hit.hop.neighbour());
         }

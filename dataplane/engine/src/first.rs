@@ -67,14 +67,14 @@ impl<B: Buffer> Pipeline<B> {
         &mut self,
         now: Now,
         destination: F::Address,
-        service: u32,
+        slot: u32,
     ) -> Result<(Hop, Word), Reason> {
         self.towards.next_hop::<F>(
             self.snapshots.get(),
             &self.shared.neighbours,
             now.second,
             destination,
-            service,
+            slot,
         )
     }
 
@@ -114,10 +114,11 @@ impl<B: Buffer> Pipeline<B> {
             .frontend
             .and_then(|frontend| frontend.service.as_ref())
             .map_or(crate::slots::SHARED_SLOT, |service| service.slot);
-        let refused = |end: End| {
+        let refused_in = |slot, end: End| {
             counters.add_service(slot, ServiceCounter::Refused, 1);
             end
         };
+        let refused = |end| refused_in(slot, end);
         let drops = |reason| refused(End::Drop(reason));
         let is_served = matches!(
             decision.outcome,
@@ -158,11 +159,14 @@ impl<B: Buffer> Pipeline<B> {
         let backend = choose::<F>(shared, set, decision.frontend, key, now, random)
             .ok_or(End::Reject(Reason::NoEndpoint))
             .map_err(refused)?;
+        // From here on its endpoint counts.
+        let counted = shared.endpoints.slot(slot, &backend);
+        let drops = |reason| refused_in(counted, End::Drop(reason));
         // Sets are of one family.
         let to = F::number(backend.address).ok_or_else(|| drops(Reason::NoRoute))?;
         let mut next_hop = |address| {
             let neighbours = &shared.neighbours;
-            let hop = towards.next_hop::<F>(snapshot, neighbours, now.second, address, slot);
+            let hop = towards.next_hop::<F>(snapshot, neighbours, now.second, address, counted);
             hop.map_err(drops)
         };
         let (forward_hop, word) = next_hop(to)?;
@@ -210,12 +214,12 @@ impl<B: Buffer> Pipeline<B> {
             Ok(inserted) => {
                 shared.open_flows.open(&backend);
                 counters.add(Total::FlowsCreated, 1);
-                counters.add_service(slot, ServiceCounter::Flows, 1);
+                counters.add_service(counted, ServiceCounter::Flows, 1);
                 let endpoints = masquerade.then_some(set.members.len());
                 let most = endpoints.map_or(u32::MAX, |count| snat_ports.most(count));
                 if let Some(evicted) = openings.opened(table, slot, most, &inserted, now.second) {
                     shared.open_flows.close_flow(&evicted);
-                    counters.evicted(evicted.service);
+                    counters.evicted(shared.endpoints.service(evicted.slot));
                 }
                 Ok(Hit {
                     index: inserted.index,

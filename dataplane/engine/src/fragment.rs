@@ -201,7 +201,7 @@ impl<B: Buffer> Pipeline<B> {
                 match table.find(&key, table.place(&key)) {
                     Some(hit) => {
                         if O::WATCHES {
-                            observer.found(&F::tuple(&key), hit.hop.service());
+                            observer.found(&F::tuple(&key), hit.hop.slot());
                         }
                         observe_translation::<F, O>(&key, &hit, observer);
                         self.translate_fragment(now, fragment, &hit, id, pool, observer);
@@ -266,7 +266,7 @@ impl<B: Buffer> Pipeline<B> {
             F::rewrite_later(bytes, &parsed, &hit.translation);
         }
         piece.set_id(bytes, id);
-        self.counters.service_frames().count(hop.service(), len);
+        self.counters.service_frames().count(hop.slot(), len);
         self.counters.add(Total::Hits, 1);
         let way = (hop.neighbour(), word);
         self.leave(now, input, frame, &parsed, way, pool, observer);

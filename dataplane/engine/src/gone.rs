@@ -70,7 +70,7 @@ impl<B: Buffer> Pipeline<B> {
         }
         table.touch(hit.index, now.second, RST);
         let was_told = table.activity(peer.index).1 & RST != 0;
-        let slot = hit.hop.service();
+        let slot = self.shared.endpoints.service(hit.hop.slot());
         self.counters.add(Total::Refused, 1);
         self.counters.reset(slot);
         self.answer(input, frame, observer);
@@ -115,7 +115,7 @@ impl<B: Buffer> Pipeline<B> {
             (order.index, F::tuple(&F::reverse(&forward.key))),
             (reply, F::tuple(&F::join(addresses, ports, protocol))),
         ];
-        let slot = forward.hop.service();
+        let slot = self.shared.endpoints.service(forward.hop.slot());
         for (entry, tuple) in sides {
             let is_told = F::table(&self.shared).activity(entry).1 & RST != 0;
             if !is_told {

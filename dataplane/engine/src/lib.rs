@@ -21,6 +21,7 @@ pub mod counters;
 mod cut;
 pub mod departures;
 pub mod egress;
+pub mod endpoints;
 mod exception;
 pub mod family;
 mod fast;

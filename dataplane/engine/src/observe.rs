@@ -18,7 +18,7 @@ pub trait Observe {
     /// A frame was parsed, and is of this kind.
     fn parsed(&mut self, _kind: &'static str) {}
 
-    /// A frame with this tuple belongs to a flow of the service counted in `slot`.
+    /// A frame with this tuple belongs to a flow that counts in `slot`, an endpoint's or a service's.
     fn found(&mut self, _tuple: &Tuple, _slot: u32) {}
 
     /// A frame that belongs to no flow was decided about.

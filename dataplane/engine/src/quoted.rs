@@ -61,7 +61,7 @@ impl<B: Buffer> Pipeline<B> {
             return Err((frame, Some(Reason::NotOurs)));
         };
         if O::WATCHES {
-            observer.found(&F::tuple(&key), hit.hop.service());
+            observer.found(&F::tuple(&key), hit.hop.slot());
         }
         observe_translation::<F, O>(&key, &hit, observer);
         if parsed.ttl <= 1 {
@@ -77,7 +77,7 @@ impl<B: Buffer> Pipeline<B> {
             return Err((frame, Some(Reason::BadTransport)));
         }
         let (_, destination) = F::ends(&words);
-        match self.next_hop::<F>(now, destination, hit.hop.service()) {
+        match self.next_hop::<F>(now, destination, hit.hop.slot()) {
             Ok((hop, word)) => {
                 self.leave(
                     now,

@@ -7,6 +7,7 @@ use hugepages::sync::Ordering;
 use hugepages::{Slab, TagLine};
 
 use crate::affinity::Affinity;
+use crate::endpoints::EndpointSlots;
 use crate::family::{Family, SPREAD, V4, V6};
 use crate::flow::{FlowTable, FlowView, Timeouts};
 use crate::fragments::Fragments;
@@ -29,6 +30,8 @@ pub struct Shared {
     pub topology: Arc<Topology>,
     /// Endpoints of clients of services with ClientIP affinity.
     pub affinity: Affinity,
+    /// Where endpoints are counted.
+    pub endpoints: EndpointSlots,
     /// Open flows by backend.
     pub open_flows: OpenFlows,
     /// Datagrams that travel in fragments.
@@ -42,7 +45,7 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Tables on the heap, for tests and for programs without a region.
+    /// Tables on the heap, for tests and for programs without a region. Nothing is counted by endpoint.
     #[must_use]
     pub fn heap(flows: usize, topology: Topology, options: Options) -> Self {
         let seeds = [0x5851_f42d_4c95_7f2d, 0x1405_7b7e_f767_814f];
@@ -52,6 +55,7 @@ impl Shared {
             neighbours: Neighbours::new(Slab::heap(1024)),
             topology: Arc::new(topology),
             affinity: Affinity::new(Slab::heap(1024)),
+            endpoints: EndpointSlots::default(),
             open_flows: OpenFlows::new(options.choice),
             fragments: Fragments::default(),
             rates: Rates::new(&options.limits, seeds[0]),

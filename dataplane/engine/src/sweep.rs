@@ -74,7 +74,7 @@ fn sweep_table<F: Family>(
     for flow in table.flows_in(buckets) {
         let (_, _, protocol) = F::split(&flow.forward);
         if protocol == packet::parse::UDP
-            && installed.is_stale(flow.service, &backend_of(&flow))
+            && installed.is_stale(shared.endpoints.service(flow.slot), &backend_of(&flow))
             && table.remove(&flow)
         {
             shared.open_flows.close_flow(&flow);

@@ -51,14 +51,14 @@ impl Default for Towards {
 }
 
 impl Towards {
-    /// The next hop towards `destination` for a flow of the service in slot `service`, and its neighbour's word.
+    /// The next hop towards `destination` for a flow that counts in `slot`, and its neighbour's word.
     pub(crate) fn next_hop<F: Family>(
         &mut self,
         snapshot: &Snapshot,
         neighbours: &Neighbours,
         second: u32,
         destination: F::Address,
-        service: u32,
+        slot: u32,
     ) -> Result<(Hop, Word), Reason> {
         let routes = snapshot.route_generation;
         self.refresh((neighbours.changes(), routes));
@@ -85,7 +85,7 @@ impl Towards {
                 kept.get_or(self.epoch, key, is_v6, || find(F::address(destination)))?
             }
         };
-        Ok((hop.for_service(service), word))
+        Ok((hop.counted_in(slot), word))
     }
 
     #[inline(always)]
@@ -161,7 +161,7 @@ mod tests {
     ) -> Option<u8> {
         let found = towards.next_hop::<V4>(snapshot, neighbours, 1, to, 7);
         let (hop, word) = found.unwrap();
-        assert_eq!(hop.service(), 7);
+        assert_eq!(hop.slot(), 7);
         assert_eq!(hop.routes(), snapshot.route_generation);
         assert_eq!(neighbours.word(hop.neighbour()), word);
         word.mac().map(|mac| mac[0])

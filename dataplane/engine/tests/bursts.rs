@@ -78,7 +78,8 @@ fn counts(gateway: &Gateway) -> Vec<u64> {
     ];
     let totals = totals.into_iter().map(|total| counters.total(total));
     let drops = Reason::ALL.iter().map(|reason| counters.drops(*reason));
-    let slots = (0..4).flat_map(|slot| services.map(|counter| counters.service(slot, counter)));
+    let slots = (0..counters.slots() as u32)
+        .flat_map(|slot| services.map(|counter| counters.service(slot, counter)));
     totals.chain(drops).chain(slots).collect()
 }
 

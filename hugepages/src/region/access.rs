@@ -4,7 +4,7 @@ use super::{Region, RegionError, Role};
 use crate::journal::Journal;
 use crate::layout::Section;
 use crate::ring::{Consumer, Memory, Producer};
-use crate::slab::{Line, Slab, TagLine};
+use crate::slab::{HalfLine, Line, Slab, TagLine};
 
 /// Family of a flow table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,8 +107,20 @@ impl Region {
         self.slab(Section::ServiceKeys)
     }
 
-    /// A worker's counters of services: eight words a slot, in two halves of four words a slot; empty if
-    /// the region has no such worker.
+    /// How many endpoints have counters (the first word), and, from the second line on, where each is found by its key.
+    #[must_use]
+    pub fn endpoint_index(&self) -> Slab<Line> {
+        self.slab(Section::EndpointIndex)
+    }
+
+    /// Which endpoint of which service has which counters: half a line a slot.
+    #[must_use]
+    pub fn endpoint_keys(&self) -> Slab<HalfLine> {
+        self.slab::<Line>(Section::EndpointKeys).halves()
+    }
+
+    /// A worker's counters of services and of their endpoints, in half lines of four words: one for each service slot,
+    /// one for each endpoint slot, another for each service slot. Empty if the region has no such worker.
     #[must_use]
     pub fn service_counters(&self, worker: u16) -> Slab<Line> {
         self.share(Section::ServiceCounters, worker, self.geometry().workers)

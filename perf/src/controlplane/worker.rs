@@ -97,11 +97,10 @@ impl Worker {
             news,
             stop,
         } = parts;
-        let slots = (cluster.services + 2).next_multiple_of(8);
         let opener = Pipeline::new(
             shared.clone(),
             opener_snapshots,
-            Counters::heap(slots),
+            Counters::heap(shared.endpoints.services() as usize),
             1,
             seed ^ 1,
         );

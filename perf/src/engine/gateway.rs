@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use engine::counters::Counters;
+use engine::endpoints::EndpointSlots;
 use engine::family::{V4, V6};
 use engine::flow::FlowTable;
 use engine::install::Installed;
@@ -12,6 +13,7 @@ use engine::shared::Options;
 use engine::slots::ServiceSlots;
 use engine::snapshot::Snapshot;
 use engine::{Pipeline, Shared};
+use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::object::Object;
 use hugepages::region::Family as RegionFamily;
 use hugepages::{Digest, Message, Slab};
@@ -74,12 +76,16 @@ impl Gateway {
             },
             ..Options::default()
         };
+        // Counters for all services and all their endpoints.
+        let endpoints = cluster.services * cluster.endpoints;
+        let slots = (cluster.services + 2).max(endpoints.div_ceil(ENDPOINTS_PER_SERVICE));
+        let slots = slots.next_multiple_of(8);
         let shared = Arc::new(Shared {
             v4,
             v6,
+            endpoints: EndpointSlots::heap(slots),
             ..Shared::heap(UNUSED, cluster.topology(), options)
         });
-        let slots = (cluster.services + 2).next_multiple_of(8);
         let installed = install(cluster, &shared, slots, options.maglev_seed)?;
         let gateway = Self {
             shared,

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use engine::counters::{Counters, Total};
+use engine::endpoints::EndpointSlots;
 use engine::family::Family;
 use engine::flow::FlowTable;
 use engine::fragments::Fragments;
@@ -28,6 +29,9 @@ pub const WORKERS: usize = 2;
 
 /// Flows that each table is made for: few, so that it is full now and then.
 const FLOWS: usize = 24;
+
+/// Slots of services' counters: endpoints run out of theirs now and then.
+const SERVICE_SLOTS: usize = 8;
 
 /// Lines of the table of neighbours.
 const NEIGHBOURS: usize = 32;
@@ -82,6 +86,7 @@ impl Gateway {
         };
         let mut shared = Shared::heap(FLOWS, world::topology(), options);
         shared.neighbours = Neighbours::new(Slab::heap(NEIGHBOURS));
+        shared.endpoints = EndpointSlots::heap(SERVICE_SLOTS);
         let shared = Arc::new(shared);
         let (snapshots, installed) = world::snapshots(&shared.topology);
         let publisher = Publisher::new(snapshots[0].clone());
@@ -113,7 +118,7 @@ impl Gateway {
     fn employ(&mut self) {
         let workers = (0..WORKERS).map(|worker| {
             let seed = 0x1234_5678_9abc_def1 + worker as u64;
-            let (shared, counters) = (self.shared.clone(), Counters::heap(64));
+            let (shared, counters) = (self.shared.clone(), Counters::heap(SERVICE_SLOTS));
             Pipeline::new(shared, self.publisher.subscribe(), counters, worker, seed)
         });
         self.workers = workers.collect();
@@ -136,6 +141,7 @@ impl Gateway {
             neighbours: old.neighbours.clone(),
             topology: old.topology.clone(),
             affinity: old.affinity.clone(),
+            endpoints: old.endpoints.clone(),
             open_flows,
             fragments: Fragments::default(),
             rates: Rates::new(&old.options.limits, 1),

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 
 use engine::Reason;
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
+use engine::endpoints::EndpointSlots;
 use engine::family::{Family, V4, V6};
 use engine::flow::state::{ACK, SYN};
 use engine::flow::{FlowTable, Hop, NewFlow};
@@ -126,6 +127,18 @@ impl Running {
             region.worker_counters(block),
             region.service_counters(block),
         )
+    }
+
+    /// The slot in which flows of a service to this endpoint count.
+    pub fn endpoint(&self, service: u32, address: &str) -> u32 {
+        let region = &self.region;
+        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        let address = at(address);
+        let backend = Backend {
+            address: address.ip(),
+            port: address.port(),
+        };
+        slots.slot(service, &backend)
     }
 
     /// Installs objects as generation 7; returns the slots of the services' counters.

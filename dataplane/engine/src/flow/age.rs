@@ -28,8 +28,10 @@ pub struct FlowView<F: Family> {
     pub state: State,
     /// Second of the last frame of either direction.
     pub last_seen: u32,
-    /// Slot of the service's counters.
-    pub service: u32,
+    /// Slot of the counters: an endpoint's, or its service's ([`crate::endpoints`]).
+    pub slot: u32,
+    /// Second of the first frame.
+    pub made: u32,
     /// The life of the forward entry that all this was read from.
     life: Life,
 }
@@ -65,7 +67,8 @@ impl<F: Family> FlowTable<F> {
             translated: F::join(addresses, ports, protocol),
             state: State::of(protocol, forward_flags, reply_flags),
             last_seen: forward_second.max(reply_second),
-            service: content.hop.service(),
+            slot: content.hop.slot(),
+            made: life.made(),
             life,
         })
     }

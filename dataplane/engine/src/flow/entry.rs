@@ -4,7 +4,7 @@
 //!
 //! | word | IPv4 | IPv6 | content |
 //! |---|---|---|---|
-//! | meta | 0 | 0 | state (2 bits), sequence number |
+//! | meta | 0 | 0 | second of the first frame (32 bits), sequence number (30), state (2) |
 //! | activity | 1 | 1 | second last seen (32 bits), TCP flags seen in this direction (8 bits) |
 //! | key | 2–3 | 2–6 | the tuple, [`packet::tuple`], [`Turned`] |
 //! | addresses | 4 | 7–10 | source and destination after translation |
@@ -19,6 +19,9 @@
 //! | FREE | FILLING | owner of the tag | the tag was claimed by compare-and-swap from 0 |
 //! | FILLING | LIVE | the same | all words are written (of both directions: the reply entry first) |
 //! | LIVE | FREE | whoever wins a compare-and-swap from the life it has seen | one remover only; it then clears the tag |
+//!
+//! Which life of an entry is meant is said by its LIVE `meta`: it would be the same again after 2^30 lives that began in
+//! one second.
 //!
 //! Nothing else is allowed; above all a LIVE entry's key and translation never change, so a reader
 //! that finds the same LIVE meta before and after its reads has read one entry, not two.
@@ -41,6 +44,10 @@ const FREE: u64 = 0;
 const FILLING: u64 = 1;
 const LIVE: u64 = 2;
 
+/// Bits of `meta` that count an entry's lives, and one of them.
+const SEQUENCE: u64 = 0xffff_ffff & !STATE_MASK;
+const ONE_LIFE: u64 = STATE_MASK + 1;
+
 /// Generation of routes that never is the current one.
 pub const NO_ROUTES: u16 = 0;
 
@@ -50,34 +57,34 @@ const GONE: u16 = 0xfff;
 /// Generations of routes: 1 to this.
 pub const ROUTE_GENERATIONS: u16 = GONE - 1;
 
-/// Next hop and service of one direction, in one word so that it can be replaced whole.
+/// Next hop of one direction and where it counts, in one word so that it can be replaced whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Hop(pub u64);
 
 impl Hop {
-    /// From its parts: slot of the service's counters, index and generation of the neighbour, and
+    /// From its parts: slot of the counters ([`crate::endpoints`]), index and generation of the neighbour, and
     /// generation of the routes that led to it.
     #[must_use]
-    pub const fn new(service: u32, neighbour: u16, neighbour_generation: u8, routes: u16) -> Self {
+    pub const fn new(slot: u32, neighbour: u16, neighbour_generation: u8, routes: u16) -> Self {
         Self(
-            service as u64
+            slot as u64
                 | ((neighbour as u64 & 0xfff) << 32)
                 | ((neighbour_generation as u64) << 44)
                 | ((routes as u64 & 0xfff) << 52),
         )
     }
 
-    /// The same next hop for a flow of the service in another slot.
+    /// The same next hop for a flow that counts in this slot.
     #[must_use]
     #[inline(always)]
-    pub const fn for_service(self, service: u32) -> Self {
-        Self(self.0 & !0xffff_ffff | service as u64)
+    pub const fn counted_in(self, slot: u32) -> Self {
+        Self(self.0 & !0xffff_ffff | slot as u64)
     }
 
-    /// Slot of the service's counters.
+    /// Slot of the counters: an endpoint's, or its service's.
     #[must_use]
     #[inline(always)]
-    pub const fn service(self) -> u32 {
+    pub const fn slot(self) -> u32 {
         self.0 as u32
     }
 
@@ -178,6 +185,12 @@ impl Life {
         self.0
     }
 
+    /// Second of the first frame.
+    #[must_use]
+    pub const fn made(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// From such a word. One of nobody's is the life of no entry.
     #[must_use]
     pub const fn of_word(word: u64) -> Self {
@@ -190,7 +203,8 @@ impl Life {
 #[must_use = "nothing is found in it before it is published"]
 pub(crate) struct Filled {
     index: u32,
-    sequence: u64,
+    /// `meta` without a state.
+    life: u64,
 }
 
 /// The activity word: second last seen, flags seen.
@@ -207,6 +221,11 @@ pub const fn activity_parts(word: u64) -> (u32, u8) {
     ((word >> 32) as u32, word as u8)
 }
 
+/// The part of `meta` that says when the entry was made, of an activity of its first frame.
+const fn made_in(activity: u64) -> u64 {
+    activity & !0xffff_ffff
+}
+
 /// What a hit needs, copied out of a LIVE entry.
 #[derive(Debug, Clone, Copy)]
 pub struct Hit<F: Family> {
@@ -214,7 +233,7 @@ pub struct Hit<F: Family> {
     pub index: u32,
     /// The rewrite.
     pub translation: F::Translation,
-    /// Next hop and service.
+    /// Next hop, and where it counts.
     pub hop: Hop,
 }
 
@@ -353,8 +372,9 @@ impl<'a, F: Family> Entries<'a, F> {
     pub(crate) fn fill(&self, index: u32, content: &Content<F>) -> Filled {
         let meta = self.word(index, META);
         // Only the claimer of the tag writes here, so a plain read of the sequence will do.
-        let sequence = (meta.load(Ordering::Relaxed) & !STATE_MASK).wrapping_add(STATE_MASK + 1);
-        meta.store(sequence | FILLING, Ordering::Relaxed);
+        let sequence = meta.load(Ordering::Relaxed).wrapping_add(ONE_LIFE) & SEQUENCE;
+        let life = made_in(content.activity) | sequence;
+        meta.store(life | FILLING, Ordering::Relaxed);
         // Release meets the Acquire fence in `read`: whoever sees a word below sees FILLING.
         fence(Ordering::Release);
         for (at, word) in Turned::<F>::new(&content.key).0.as_ref().iter().enumerate() {
@@ -373,13 +393,13 @@ impl<'a, F: Family> Entries<'a, F> {
             .store(content.peer.to_word(), Ordering::Relaxed);
         self.word(index, ACTIVITY)
             .store(content.activity, Ordering::Relaxed);
-        Filled { index, sequence }
+        Filled { index, life }
     }
 
     /// Makes an entry that was filled LIVE; returns its life.
     #[inline(always)]
     pub(crate) fn publish(&self, filled: Filled) -> Life {
-        let live = filled.sequence | LIVE;
+        let live = filled.life | LIVE;
         // Release meets the Acquire load in `read`: LIVE is seen after everything that `fill` has written.
         self.word(filled.index, META).store(live, Ordering::Release);
         Life(live)
@@ -479,7 +499,7 @@ impl<'a, F: Family> Entries<'a, F> {
             return;
         }
         let stale = Hop::new(
-            hop.service(),
+            hop.slot(),
             hop.neighbour(),
             hop.neighbour_generation(),
             NO_ROUTES,

@@ -26,9 +26,9 @@ impl<F: Family> FlowTable<F> {
         None
     }
 
-    /// Slot of the counters of the service that an entry in use belongs to.
-    pub(crate) fn service_of(&self, index: u32) -> u32 {
-        self.entries().hop(index).service()
+    /// Slot in which an entry in use counts.
+    pub(crate) fn slot_of(&self, index: u32) -> u32 {
+        self.entries().hop(index).slot()
     }
 
     /// The other direction's entry.

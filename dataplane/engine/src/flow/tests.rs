@@ -299,7 +299,7 @@ fn ipv6_flows_use_both_lines() {
     let hit = table.find(&forward, table.place(&forward)).unwrap();
     assert_eq!(hit.translation, V6::translate(&forward, &translated));
     let parts = (
-        hit.hop.service(),
+        hit.hop.slot(),
         hit.hop.neighbour(),
         hit.hop.neighbour_generation(),
     );

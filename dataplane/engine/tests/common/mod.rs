@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use engine::counters::{Counters, Total};
+use engine::endpoints::EndpointSlots;
 use engine::flow::State;
 use engine::install::{Installation, Installed};
 use engine::observe::Observe;
@@ -26,6 +27,9 @@ use packet::memory::{HeapBuffer, HeapPool};
 use packet::parse::parse;
 use packet::tuple::{Tuple, words4, words6};
 use packet::{Buffer, Burst};
+
+/// Service slots; four times as many of endpoints come with them.
+pub const SLOTS: usize = 512;
 
 pub const OUTSIDE: usize = 0;
 pub const PODS: usize = 1;
@@ -238,15 +242,25 @@ impl Gateway {
     }
 
     /// Over these tables.
-    pub fn of(shared: Shared, specs: &[Spec], workers: usize) -> Self {
+    pub fn of(mut shared: Shared, specs: &[Spec], workers: usize) -> Self {
+        shared.endpoints = EndpointSlots::heap(SLOTS);
+        Self::made(shared, specs, workers)
+    }
+
+    /// With one worker that counts nothing by endpoint.
+    pub fn uncounted(shared: Shared, specs: &[Spec]) -> Self {
+        Self::made(shared, specs, 1)
+    }
+
+    fn made(shared: Shared, specs: &[Spec], workers: usize) -> Self {
         let shared = Arc::new(shared);
-        let slots = ServiceSlots::new(Slab::heap(64));
+        let slots = ServiceSlots::new(Slab::heap(SLOTS / 8));
         let seed = shared.options.maglev_seed;
         let installed = Installed::new(shared.topology.clone(), slots, seed);
         let publisher = Publisher::new(installed.snapshot().clone());
         let workers = (0..workers)
             .map(|worker| {
-                let counters = Counters::heap(512);
+                let counters = Counters::heap(SLOTS);
                 let seed = 0x1234_5678_9abc_def1 + worker as u64;
                 Pipeline::new(
                     shared.clone(),
