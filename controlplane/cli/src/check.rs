@@ -103,15 +103,22 @@ fn check_manifests(settings: &Settings, directory: &Path, found: &mut Found) {
     found.problems.extend(warnings);
 }
 
-/// The file stands in the subject; the error need not name it again.
+/// The file, or the variable, stands in the subject; the error need not name it again.
 fn about_settings(config: &Path, error: settings::Error) -> Warning {
+    let mut subject = config.display().to_string();
     let message = match error {
+        settings::Error::File {
+            line: Some(line),
+            cause,
+            ..
+        } => format!("line {line}: {cause}"),
         settings::Error::File { cause, .. } => cause.to_string(),
+        settings::Error::Variable { name, cause } => {
+            subject = format!("environment variable {name}");
+            cause.to_string()
+        }
         settings::Error::Read { cause, .. } => format!("cannot be read: {cause}"),
         other => other.to_string(),
     };
-    Warning {
-        subject: config.display().to_string(),
-        message,
-    }
+    Warning { subject, message }
 }

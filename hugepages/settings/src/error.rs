@@ -15,8 +15,13 @@ pub enum Error {
         cause: String,
     },
     /// The file is not TOML.
-    #[error("the configuration is not valid TOML: {0}")]
-    Syntax(String),
+    #[error("{}{what}", of_key(key.as_deref()))]
+    Syntax {
+        /// Full path of the key where it is wrong, if there is one.
+        key: Option<String>,
+        /// What is wrong.
+        what: String,
+    },
     /// No such key.
     #[error("`{key}` is no key of the configuration{}", hint(nearest.as_deref()))]
     Unknown {
@@ -44,13 +49,48 @@ pub enum Error {
         rule: String,
     },
     /// An error inside this file.
-    #[error("{}: {cause}", path.display())]
+    #[error("{}: {}{cause}", path.display(), of_line(*line))]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong in it (or in the environment variables that come on top of it).
+        /// Where in it; the first line is 1.
+        line: Option<usize>,
+        /// What is wrong there.
         cause: Box<Error>,
     },
+    /// An error in an environment variable.
+    #[error("environment variable {name}: {cause}")]
+    Variable {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        cause: Box<Error>,
+    },
+}
+
+impl Error {
+    /// Full path of the key that the error is about, if it is about one.
+    pub(crate) fn key(&self) -> Option<&str> {
+        match self {
+            Self::Syntax { key, .. } => key.as_deref(),
+            Self::Unknown { key, .. } | Self::Missing { key, .. } | Self::Value { key, .. } => {
+                Some(key)
+            }
+            Self::Read { .. } => None,
+            Self::File { cause, .. } | Self::Variable { cause, .. } => cause.key(),
+        }
+    }
+}
+
+fn of_key(key: Option<&str>) -> String {
+    key.map_or_else(
+        || "not valid TOML: ".to_owned(),
+        |key| format!("`{key}` is not valid TOML: "),
+    )
+}
+
+fn of_line(line: Option<usize>) -> String {
+    line.map_or_else(String::new, |line| format!("line {line}: "))
 }
 
 fn hint(nearest: Option<&str>) -> String {

@@ -13,6 +13,7 @@ mod forms;
 mod load;
 #[cfg(feature = "log")]
 pub mod log;
+mod place;
 #[cfg(feature = "reference")]
 pub mod reference;
 

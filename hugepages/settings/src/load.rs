@@ -1,10 +1,12 @@
 //! From the file and the environment to [`raw::Settings`].
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use config::{Config, ConfigError, Environment, File, FileFormat};
 
 use crate::error::Error;
+use crate::place::{Document, Fault};
 use crate::{Settings, check, raw};
 
 /// Reads the file, lets environment variables `PORTGATE__SECTION__KEY` override its keys, and
@@ -12,40 +14,85 @@ use crate::{Settings, check, raw};
 ///
 /// # Errors
 ///
-/// [`Error`]: unreadable, not TOML, unknown key, or a value against its rule.
+/// [`Error`]: unreadable, not TOML, unknown key, or a value against its rule; with the line, or the variable, where it is.
 pub fn load(path: &Path) -> Result<Settings, Error> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::Read {
-        path: path.to_owned(),
-        cause: cause.to_string(),
-    })?;
-    parse(&text, Some(environment())).map_err(|cause| Error::File {
-        path: path.to_owned(),
-        cause: Box::new(cause),
-    })
+    let variables = std::env::vars_os();
+    let variables = variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    load_with(path, variables.collect())
 }
 
 /// As [`load`], from text and without the environment.
 ///
 /// # Errors
 ///
-/// As [`load`].
+/// As [`load`], without the place.
 pub fn load_str(toml: &str) -> Result<Settings, Error> {
-    parse(toml, None)
+    let document = Document::new(toml).map_err(|(_, error)| error)?;
+    drop(document);
+    parse(toml, Variables::new())
 }
 
-fn environment() -> Environment {
+/// Environment variables.
+type Variables = HashMap<String, String>;
+
+fn load_with(path: &Path, variables: Variables) -> Result<Settings, Error> {
+    let bytes = std::fs::read(path).map_err(|cause| Error::Read {
+        path: path.to_owned(),
+        cause: cause.to_string(),
+    })?;
+    let in_file = |line, cause| Error::File {
+        path: path.to_owned(),
+        line,
+        cause: Box::new(cause),
+    };
+    let at = |(line, cause)| in_file(Some(line), cause);
+    let text = text(&bytes).map_err(at)?;
+    let document = Document::new(text).map_err(at)?;
+    let names: Vec<String> = variables.keys().cloned().collect();
+    parse(text, variables).map_err(|cause| {
+        let key = cause.key().unwrap_or_default();
+        match variable(names, key) {
+            Some(name) => Error::Variable {
+                name,
+                cause: Box::new(cause),
+            },
+            None => in_file(document.line(key), cause),
+        }
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Fault> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = &bytes[..error.valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        let what = "it has bytes that are no UTF-8".to_owned();
+        (line, Error::Syntax { key: None, what })
+    })
+}
+
+/// The variable that has set a key, or a whole list of which it is one.
+fn variable(names: Vec<String>, key: &str) -> Option<String> {
+    let key = key.split_once('[').map_or(key, |(list, _)| list);
+    let wanted = format!("{PREFIX}.{key}").replace('.', SEPARATOR);
+    names
+        .into_iter()
+        .find(|name| name.eq_ignore_ascii_case(&wanted))
+}
+
+/// What the names of variables begin with, and what stands between the names of table and key.
+const PREFIX: &str = "PORTGATE";
+const SEPARATOR: &str = "__";
+
+fn parse(toml: &str, variables: Variables) -> Result<Settings, Error> {
     // No `try_parsing`: it would turn a node name "1e3" into a number. `raw` reads text.
-    Environment::with_prefix("PORTGATE")
-        .prefix_separator("__")
-        .separator("__")
-}
-
-fn parse(toml: &str, environment: Option<Environment>) -> Result<Settings, Error> {
-    let mut builder = Config::builder().add_source(File::from_str(toml, FileFormat::Toml));
-    if let Some(environment) = environment {
-        builder = builder.add_source(environment);
-    }
-    let typed: raw::Settings = builder
+    let environment = Environment::with_prefix(PREFIX)
+        .prefix_separator(SEPARATOR)
+        .separator(SEPARATOR)
+        .source(Some(variables));
+    let typed: raw::Settings = Config::builder()
+        .add_source(File::from_str(toml, FileFormat::Toml))
+        .add_source(environment)
         .build()
         .and_then(Config::try_deserialize)
         .map_err(|error| explain(error, ""))?;
@@ -55,7 +102,6 @@ fn parse(toml: &str, environment: Option<Environment>) -> Result<Settings, Error
 /// Turns the configuration library's error at `key` into one of ours.
 fn explain(error: ConfigError, key: &str) -> Error {
     match error {
-        ConfigError::FileParse { cause, .. } => Error::Syntax(one_line(&cause.to_string())),
         ConfigError::At { error, key, .. } => explain(*error, &dotted(&key.unwrap_or_default())),
         ConfigError::NotFound(key) => Error::Missing {
             key: dotted(&key),
@@ -66,11 +112,10 @@ fn explain(error: ConfigError, key: &str) -> Error {
             expected,
             key: inner,
             ..
-        } => Error::Value {
-            key: inner.map_or_else(|| key.to_owned(), |key| dotted(&key)),
-            value: unexpected.to_string(),
-            rule: format!("be {expected}"),
-        },
+        } => {
+            let key = inner.map_or_else(|| key.to_owned(), |key| dotted(&key));
+            wrong_type(key, &unexpected.to_string(), expected)
+        }
         other => explain_message(&other.to_string(), key),
     }
 }
@@ -91,11 +136,7 @@ fn explain_message(message: &str, key: &str) -> Error {
         .or_else(|| message.strip_prefix("invalid value: "))
         .and_then(|rest| rest.rsplit_once(", expected "));
     match found {
-        Some((value, expected)) => Error::Value {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            rule: format!("be {}", plain(expected)),
-        },
+        Some((value, expected)) => wrong_type(key.to_owned(), value, expected),
         None => Error::Value {
             key: key.to_owned(),
             value: "not readable".to_owned(),
@@ -104,12 +145,28 @@ fn explain_message(message: &str, key: &str) -> Error {
     }
 }
 
-/// serde's words for tables and lists, in the words of a person who writes TOML.
-fn plain(expected: &str) -> &str {
-    match expected {
-        "a sequence" => "a list",
-        struct_name if struct_name.starts_with("struct ") => "a table",
-        other => other,
+/// A value of another type, both in the words of a person who writes TOML.
+fn wrong_type(key: String, value: &str, expected: &str) -> Error {
+    let (value, is_table) = match value {
+        "map" => ("a table", true),
+        "sequence" => ("a list", false),
+        _ => (
+            value
+                .trim_start_matches(|sign| !matches!(sign, '`' | '"'))
+                .trim_matches('`'),
+            false,
+        ),
+    };
+    let rule = match expected {
+        "a sequence" if is_table => format!("be a list: begin each entry with [[{key}]]"),
+        "a sequence" => "be a list".to_owned(),
+        name if name.starts_with("struct ") => "be a table".to_owned(),
+        other => format!("be {other}"),
+    };
+    Error::Value {
+        key,
+        value: value.to_owned(),
+        rule,
     }
 }
 
@@ -152,26 +209,6 @@ fn distance(left: &str, right: &str) -> usize {
         }
     }
     row[right.len()]
-}
-
-/// TOML errors draw the line in question; the first and last lines say the same in words.
-fn one_line(message: &str) -> String {
-    let mut lines = message.lines().filter(|line| !line.trim().is_empty());
-    let first = lines.next().unwrap_or_default().trim();
-    match lines.next_back() {
-        Some(last) => format!("{first}: {}", last.trim()),
-        None => first.to_owned(),
-    }
-}
-
-/// For tests: as [`load`] with this environment.
-#[cfg(test)]
-fn load_with(toml: &str, variables: &[(&str, &str)]) -> Result<Settings, Error> {
-    let variables: std::collections::HashMap<String, String> = variables
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
-    parse(toml, Some(environment().source(Some(variables))))
 }
 
 #[cfg(test)]
