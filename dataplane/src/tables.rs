@@ -50,7 +50,8 @@ pub fn take(
         v6,
         neighbours,
         affinity,
-        endpoints: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys()),
+        endpoints: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys())
+            .up_to(options.endpoint_counters),
         topology: Arc::new(topology),
         open_flows,
         fragments: Fragments::default(),

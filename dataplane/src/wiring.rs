@@ -318,6 +318,7 @@ pub(crate) fn options(settings: &Settings) -> Options {
             new_flows_per_service: settings.limits.new_flows_per_service,
             workers: settings.workers.count,
         },
+        endpoint_counters: settings.limits.endpoint_counters,
     }
 }
 

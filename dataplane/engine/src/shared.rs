@@ -78,6 +78,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// How many new flows are taken.
     pub limits: Limits,
+    /// Endpoints that are given counters of their own.
+    pub endpoint_counters: u32,
 }
 
 impl Default for Options {
@@ -88,6 +90,7 @@ impl Default for Options {
             nodeport_range: (30_000, 32_767),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            endpoint_counters: 1 << 14,
         }
     }
 }

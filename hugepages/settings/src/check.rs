@@ -276,6 +276,12 @@ fn limits(typed: &raw::Limits) -> Result<Limits, Error> {
             5_000,
             1..=1_000_000,
         )?,
+        endpoint_counters: number(
+            "limits.endpoint_counters",
+            typed.endpoint_counters,
+            1 << 14,
+            0..=1 << 18,
+        )?,
     })
 }
 

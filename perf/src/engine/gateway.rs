@@ -83,7 +83,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             v4,
             v6,
-            endpoints: EndpointSlots::heap(slots),
+            endpoints: EndpointSlots::heap(slots).up_to(options.endpoint_counters),
             ..Shared::heap(UNUSED, cluster.topology(), options)
         });
         let installed = install(cluster, &shared, slots, options.maglev_seed)?;
