@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the build and the demo need and this machine lacks, and says so; with 'tests', what the tests need, too, and
-# with 'vm' what virtual machines and trees of Debian are made with. Debian packages come from apt; Rust itself comes
+# with 'vm' what virtual machines and trees of Debian are made with, with 'image' what the container image is. Debian packages come from apt; Rust itself comes
 # from rustup and is only checked.
 set -euo pipefail
 
@@ -45,6 +45,11 @@ e2fsprogs       | command -v mke2fs                  | the disk of the guest
 openssh-client  | command -v ssh                     | logging in to the guest
 '
 [ "${1:-}" != vm ] || needs+=$for_vms
+for_images='
+mmdebstrap      | command -v mmdebstrap              | a Debian of its own, in a folder
+buildah         | command -v buildah                 | the container image
+'
+[ "${1:-}" != image ] || needs+=$for_images
 
 missing() {
     local package probe reason

@@ -29,6 +29,7 @@ usage: ci/run.sh VERB
   test-cluster  the gateway in a real Kubernetes cluster, which is built first (root, Go)
   package   the Debian package, in target/debian (cargo-deb)
   test-package  the package in a clean Debian 12: install, start, restart, upgrade, purge (root)
+  test-image  the image of the Dockerfile: built without a registry, and serving (root)
   test-chart  the Dockerfile and the Helm chart by hadolint, helm, and a Kubernetes API server (root, Go)
   test-vm   the package in a VM that owns its NICs, by the commands of docs/install.md (root; KVM if there is)
   capsule   the rewrite against the crate capsule, and its echo server (perf/capsule-lab; root)
@@ -37,7 +38,7 @@ usage: ci/run.sh VERB
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but miri, test-cluster, package, test-package, test-chart, test-vm, soak, capsule, capsule-build, perf and audit
+  all       everything above but miri, test-cluster, package, test-package, test-image, test-chart, test-vm, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -157,7 +158,16 @@ test-package() {
     package
     PORTGATE_PACKAGE=$(package_file) PORTGATE_DEBIAN=$(ci/package/base.sh)
     export PORTGATE_PACKAGE PORTGATE_DEBIAN
-    with_binaries cargo test --locked -p ci --test package -- --ignored --nocapture "$@"
+    with_binaries cargo test --locked -p ci --test package -- --ignored --nocapture the_package "$@"
+}
+
+test-image() {
+    need_root "the image is built in a chroot, and network namespaces are made"
+    ci/install-deps.sh image
+    package
+    PORTGATE_IMAGE=$(ci/package/image.sh "$(package_file)")
+    export PORTGATE_IMAGE
+    with_binaries cargo test --locked -p ci --test package -- --ignored --nocapture the_image "$@"
 }
 
 test-chart() {
@@ -249,7 +259,7 @@ need_root() {
 case ${1:-} in
 deps | format | clippy | unit | loom | sanitizers | miri | build | vectors | e2e | package | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
-test-cluster | test-package | test-chart | test-vm | fuzz | soak) "$@" ;;
+test-cluster | test-package | test-image | test-chart | test-vm | fuzz | soak) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

@@ -159,6 +159,19 @@ impl Topology {
         }
     }
 
+    /// Longest packet, in bytes, that every device from the client to the pods carries.
+    pub fn set_mtu(&self, mtu: u16) {
+        let ends = self.pods.iter().chain([&self.client]);
+        let ends = ends.map(|namespace| (namespace, "eth0".to_owned()));
+        let gateway = ["outside", "pods"].map(|device| (&self.gateway, device.to_owned()));
+        let ports = self.plan.pods.iter().map(|number| format!("pod{number}"));
+        let ports = ports.chain(["uplink".to_owned()]);
+        let ports = ports.map(|port| (&self.switch, port));
+        for (namespace, device) in ends.chain(gateway).chain(ports) {
+            namespace.ip(&format!("link set {device} mtu {mtu}"));
+        }
+    }
+
     /// The region's file.
     pub fn region_file(&self) -> PathBuf {
         self.region.file()

@@ -1,5 +1,5 @@
 //! The Debian package in a clean Debian 12: installed, at work on veth pairs, restarted and upgraded under load, purged;
-//! and the example configurations that come with it.
+//! the same in the container image; and the example configurations that come with it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -100,6 +100,31 @@ fn the_package_installs_serves_restarts_upgrades_and_purges_without_a_trace() {
     assert_eq!(left, Vec::<String>::new(), "left behind by the package");
 }
 
+/// Run by `ci/run.sh test-image`, which builds the image.
+#[test]
+#[ignore = "builds a container image, from the network: ci/run.sh test-image"]
+fn the_image_holds_all_programs_and_serves() {
+    let net = Topology::new(Plan::default());
+    let tree = Tree::of(named("PORTGATE_IMAGE"), &net);
+    for program in ["portgate-dataplane", "portgate-controlplane"] {
+        tree.run(&format!("{program} --version"));
+    }
+    tree.run("portgate version && portgate-hugepages status");
+    tree.configure(&net.configuration());
+
+    let _server = net.start_nginx(0);
+    net.apply(&[0]);
+    let gateway = Installed::start(&tree, &net.gateway);
+    for address in OUTSIDE {
+        let page = url(address, HTTP_NODE_PORT);
+        wait::until("the gateway serves", READY, || {
+            curl::get(&net.client, &page).ok()
+        });
+        curl::expect(&net.client, &page, "pod-0\n");
+    }
+    drop(gateway);
+}
+
 /// Runs `course` while connections ask and are answered all the time; none may be lost.
 fn under_load(net: &Topology, course: impl FnOnce(&dyn Fn(&str))) {
     let to = SocketAddr::new(OUTSIDE[0], HTTP_NODE_PORT);
@@ -145,6 +170,11 @@ impl Tree {
             .arg(named("PORTGATE_DEBIAN"));
         finish(tar.arg("--exclude=./dev/*"));
         fs::copy("/etc/resolv.conf", root.join("etc/resolv.conf")).expect("resolv.conf");
+        Self::of(root, net)
+    }
+
+    /// The tree in this folder.
+    fn of(root: PathBuf, net: &Topology) -> Self {
         fs::create_dir_all(root.join("srv/manifests")).expect("a folder");
         let memory = net.region_file().parent().expect("a folder").to_owned();
         Self {
@@ -316,7 +346,9 @@ fn newer(package: &Path, folder: &Path) -> PathBuf {
 
 fn named(variable: &str) -> PathBuf {
     let value = std::env::var_os(variable).map(PathBuf::from);
-    value.unwrap_or_else(|| panic!("{variable} is not set: run `make test-package`"))
+    value.unwrap_or_else(|| {
+        panic!("{variable} is not set: run `ci/run.sh test-package`, or test-image")
+    })
 }
 
 fn root() -> PathBuf {

@@ -77,6 +77,25 @@ fn a_device_that_does_not_exist_is_named() {
 }
 
 #[test]
+fn an_mtu_that_the_device_has_not_is_refused_with_the_one_that_it_has() {
+    let net = Topology::new(Plan::default());
+    let file = net.directory().join("jumbo.toml");
+    let text = net
+        .configuration()
+        .replace("\"af_packet:pods\"", "\"af_packet:pods\"\nmtu = 9000");
+    fs::write(&file, text).expect("the file is written");
+    expect_refusal(
+        &net.gateway,
+        "portgate-dataplane",
+        &["--config", &file.to_string_lossy()],
+        &[
+            "link pods: mtu is 9000, and af_packet:pods has at most 1500: set links.mtu to 1500, or the interface's own MTU \
+             to 9000",
+        ],
+    );
+}
+
+#[test]
 fn a_file_that_is_no_region_is_refused_by_name_and_left_alone() {
     let net = Topology::new(Plan::default());
     let foreign = net.directory().join("letter");

@@ -14,6 +14,7 @@ mod handover;
 mod host;
 mod process;
 mod quiet;
+mod recall;
 pub mod tables;
 mod takeover;
 mod trace;

@@ -20,6 +20,7 @@ use crate::Error;
 use crate::confine::confine;
 use crate::handover::{self, Side};
 use crate::host::{self, Host, Taps};
+use crate::recall::Recall;
 use crate::tables;
 use crate::takeover::{Listener, Predecessor, Successor};
 use crate::trace::Desk;
@@ -127,6 +128,7 @@ struct Parts<'a> {
     updater: &'a Updater,
     desk: &'a Desk,
     host: &'a Host,
+    recall: &'a Arc<Recall>,
     counters: &'a dyn Fn(u16) -> Counters,
 }
 
@@ -269,11 +271,20 @@ impl Gateway {
             .zip(&settings.links)
             .map(|(open, link)| watched(link, open));
         let all_counters = (0..=workers).map(counters).collect();
-        let mut watch = Watch::new(region.clone(), watched.collect(), all_counters);
+        let recall = Arc::<Recall>::default();
+        let mut watch = Watch::new(
+            region.clone(),
+            watched.collect(),
+            all_counters,
+            recall.clone(),
+        );
         let mut listener = listen(&settings.region.path);
         let mut desk = Desk::new(&settings.region.path);
 
-        let ports: Vec<_> = links.iter().map(|open| open.port.clone()).collect();
+        // Others may have to be closed when their devices leave, so nobody else keeps them open.
+        let shareable = settings.links.iter().all(wiring::is_shareable);
+        let ports: Option<Vec<_>> =
+            shareable.then(|| links.iter().map(|open| open.port.clone()).collect());
         let is_shared = |link: usize| taps.get(link).is_some_and(Option::is_some);
         let (sides, to_links) = handover::deal(links, usize::from(workers), is_shared);
         let mut host = Host::new(taps, &to_links, &self.pool, counters(workers));
@@ -283,6 +294,7 @@ impl Gateway {
             updater: &updater,
             desk: &desk,
             host: &host,
+            recall: &recall,
             counters: &counters,
         };
         let running = self.start_workers(&parts, sides, (&halt, &started))?;
@@ -322,8 +334,7 @@ impl Gateway {
         };
         tracing::info!("another data plane takes over");
         let polled = ended.iter().map(|ended| ended.at).max().unwrap_or(0);
-        let shareable = settings.links.iter().all(wiring::is_shareable);
-        let kept = shareable.then(|| {
+        let kept = ports.map(|ports| {
             let sides = ended.into_iter().map(|ended| ended.sides).collect();
             let queues = handover::collect(sides, ports.len());
             let open = ports.into_iter().zip(queues);
@@ -365,6 +376,7 @@ impl Gateway {
                 until_timed: TIMED,
                 pool: self.pool.local(),
                 sides,
+                recall: parts.recall.clone(),
                 idle_sleep: Duration::from_micros(self.settings.workers.idle_sleep_us.into()),
                 stop: halt.clone(),
                 started: started.clone(),
@@ -414,7 +426,7 @@ fn has_same_links(region: &Region, settings: &Settings) -> bool {
 fn watched(link: &settings::Link, open: &OpenLink) -> WatchedLink {
     let info = open.port.info();
     WatchedLink {
-        port: open.port.clone(),
+        port: Some(open.port.clone()),
         info: LinkInfo {
             name: link.name.clone(),
             device: link.device.to_string(),

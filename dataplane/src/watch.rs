@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use dpdk::Port;
+use dpdk::{Port, PortStats};
 use engine::counters::{Counters, LinkCounter};
 use hugepages::{LinkErrors, LinkInfo, Region};
+
+use crate::recall::Recall;
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -19,7 +21,8 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// One link under watch.
 pub(crate) struct WatchedLink {
-    pub(crate) port: Port,
+    /// `None` once its device has left.
+    pub(crate) port: Option<Port>,
     pub(crate) info: LinkInfo,
     /// Name of the kernel's interface behind it, if there is one.
     pub(crate) interface: Option<String>,
@@ -31,6 +34,7 @@ pub(crate) struct Watch {
     links: Vec<Watched>,
     /// Every worker's counters.
     counters: Vec<Counters>,
+    recall: Arc<Recall>,
     last: Option<Instant>,
 }
 
@@ -39,6 +43,7 @@ struct Watched {
     unfinished: Trouble,
     truncated: Trouble,
     replaced: bool,
+    leaves: bool,
     /// Link status as last told, and since when it has been another.
     told_up: bool,
     changed: Option<Instant>,
@@ -82,6 +87,7 @@ impl Watch {
         region: Arc<Region>,
         links: Vec<WatchedLink>,
         counters: Vec<Counters>,
+        recall: Arc<Recall>,
     ) -> Self {
         let links = links
             .into_iter()
@@ -90,10 +96,14 @@ impl Watch {
                 unfinished: Trouble::start(&counters, at, LinkCounter::UnfinishedChecksums),
                 truncated: Trouble::start(&counters, at, LinkCounter::Truncated),
                 replaced: false,
+                leaves: false,
                 told_up: true,
                 changed: None,
                 undelivered: 0,
-                base: interface_frames(&link.port).saturating_sub(link.port.stats().rx_frames),
+                base: link.port.as_ref().map_or(0, |port| {
+                    let stats = port.stats();
+                    interface_frames(&stats).saturating_sub(stats.rx_frames)
+                }),
                 link,
             })
             .collect();
@@ -101,6 +111,7 @@ impl Watch {
             region,
             links,
             counters,
+            recall,
             last: None,
         };
         watch.look();
@@ -125,7 +136,12 @@ impl Watch {
                     .map(|counters| counters.link(at, counter))
                     .sum()
             };
-            watched.update_info(now);
+            if watched.leaves() {
+                self.recall.link(at);
+                watched.let_go();
+            } else {
+                watched.update_info(now);
+            }
             watched.link.info.write(&self.region.link(at as u16));
             let name = &watched.link.info.name;
             let device = &watched.link.info.device;
@@ -158,9 +174,44 @@ impl Watch {
 }
 
 impl Watched {
+    /// Whether the machine takes the device away, or has done so.
+    fn leaves(&mut self) -> bool {
+        let asked = |port: &Port| port.link().leaving;
+        if !self.leaves && self.link.port.as_ref().is_some_and(asked) {
+            self.leaves = true;
+            let (name, device) = (&self.link.info.name, &self.link.info.device);
+            tracing::warn!(
+                link = name,
+                "the machine takes {device} away, the device of link {name}"
+            );
+        }
+        self.leaves
+    }
+
+    /// Closes the device when every worker has given up its queues: until then the machine waits.
+    fn let_go(&mut self) {
+        (self.link.info.up, self.link.info.speed_mbps) = (false, 0);
+        let Some(port) = self.link.port.take() else {
+            return;
+        };
+        match port.close() {
+            Ok(()) => {
+                let (name, device) = (&self.link.info.name, &self.link.info.device);
+                tracing::error!(
+                    link = name,
+                    "link {name} is down: {device} was let go and is gone; with it back in its place restart the data \
+                     plane, or take the link out of the configuration"
+                );
+            }
+            Err(port) => self.link.port = Some(port),
+        }
+    }
+
     fn update_info(&mut self, now: Instant) {
-        let status = self.link.port.link();
-        let stats = self.link.port.stats();
+        let Some(port) = &self.link.port else {
+            return;
+        };
+        let (status, stats) = (port.link(), port.stats());
         let name = &self.link.info.name;
         if status.up == self.told_up {
             self.changed = None;
@@ -180,7 +231,7 @@ impl Watched {
         self.link.info.up = status.up;
         self.link.info.speed_mbps = status.speed_mbps.unwrap_or(0);
         // The same frames, if the driver counts them.
-        self.link.info.missed = stats.rx_missed.max(self.undelivered(stats.rx_frames));
+        self.link.info.missed = stats.rx_missed.max(self.undelivered(&stats));
         self.link.info.errors = LinkErrors {
             rx: stats.rx_errors,
             tx: stats.tx_errors,
@@ -191,12 +242,12 @@ impl Watched {
     /// AF_PACKET does not count what its ring had no room for, AF_XDP not what the kernel could not put
     /// into its ring: the interface's own counter does, minus what was delivered. Frames still in the ring
     /// look lost, so only what was missing at two looks counts.
-    fn undelivered(&mut self, delivered: u64) -> u64 {
+    fn undelivered(&mut self, stats: &PortStats) -> u64 {
         if self.link.interface.is_none() {
             return 0;
         }
-        let received = interface_frames(&self.link.port).saturating_sub(self.base);
-        let missing = received.saturating_sub(delivered);
+        let received = interface_frames(stats).saturating_sub(self.base);
+        let missing = received.saturating_sub(stats.rx_frames);
         let settled = missing.min(self.undelivered);
         self.undelivered = missing;
         settled
@@ -204,10 +255,9 @@ impl Watched {
 }
 
 /// Frames that the kernel's interface behind a port has received; 0 if there is none.
-fn interface_frames(port: &Port) -> u64 {
-    port.stats()
-        .interface
-        .map_or(0, |counters| counters.rx_packets)
+fn interface_frames(stats: &PortStats) -> u64 {
+    let interface = stats.interface;
+    interface.map_or(0, |counters| counters.rx_packets)
 }
 
 const fn up_or_down(up: bool) -> &'static str {

@@ -10,6 +10,7 @@ use hugepages::region::monotonic_nanos;
 use packet::{Buffer, Burst, Link};
 
 use crate::handover::{Side, bytes_of};
+use crate::recall::Recall;
 use crate::trace::{Tap, WorkerTracer};
 
 /// Turns after which rare things are looked at: the clock, the stop flag, upkeep under load.
@@ -36,6 +37,8 @@ pub(crate) struct Worker {
     pub(crate) pool: LocalPool,
     pub(crate) sides: Vec<Side>,
     pub(crate) tap: Tap,
+    /// What the main core wants back of them.
+    pub(crate) recall: Arc<Recall>,
     /// Bursts until one is timed.
     pub(crate) until_timed: u32,
     /// Sleep of an idle turn; zero = never.
@@ -77,6 +80,7 @@ impl Worker {
                 };
                 if turn.is_multiple_of(RARELY) {
                     now = clock();
+                    self.recall.obey(&mut self.sides);
                 }
                 if !(self.tap.is_on() && self.upkeep_traced(now, buckets)) {
                     self.pipeline.upkeep(now, buckets, &mut self.pool, &mut ());

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::image::{BOOT, Image};
 use super::login::Login;
-use super::model::Model;
+use super::model::{Board, Model, SPARE_TAP};
 use super::qemu;
 use crate::netns::Namespace;
 use crate::process::Process;
@@ -16,6 +16,7 @@ use crate::process::Process;
 #[derive(Debug)]
 pub struct Machine<'a> {
     namespace: &'a Namespace,
+    board: Board,
     qemu: Process,
     console: PathBuf,
     monitor: PathBuf,
@@ -29,20 +30,27 @@ pub struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    /// Boots the guest in the namespace `gateway` of a topology, with a pair of NICs of each model, of which none has a
+    /// Boots the guest in the namespace `gateway` of a topology, with the NICs of the board, of which none has a
     /// cable in it yet; returns when one can log in.
     ///
     /// # Panics
     /// If it does not come up; what it said is in the message.
-    pub fn boot(image: &Image, namespace: &'a Namespace, directory: &Path) -> Self {
-        qemu::wire(namespace);
+    pub fn boot(image: &Image, board: Board, namespace: &'a Namespace, directory: &Path) -> Self {
+        qemu::wire(namespace, board);
         let accelerated = qemu::has_kvm();
         let (console, monitor) = (directory.join("console.log"), directory.join("monitor"));
         let mut command = namespace.command("qemu-system-x86_64");
-        command.args(qemu::arguments(image, accelerated, &console, &monitor));
+        command.args(qemu::arguments(
+            image,
+            board,
+            accelerated,
+            &console,
+            &monitor,
+        ));
         let started = Instant::now();
         let mut machine = Self {
             namespace,
+            board,
             qemu: Process::start("qemu", command, directory),
             console,
             monitor,
@@ -59,17 +67,59 @@ impl<'a> Machine<'a> {
 
     /// Joins the NICs of this model to the topology's devices `outside` and `pods`, and those of the others to nothing.
     pub fn plug(&self, model: Model) {
-        qemu::plug(self.namespace, model);
+        qemu::plug(self.namespace, self.board, model);
     }
 
-    /// Pulls the cable out of the model's NIC to the clients, or puts it back.
+    /// Longest packet, in bytes, that passes the cables of a model.
+    pub fn set_cables_mtu(&self, model: Model, mtu: u16) {
+        for tap in model.taps() {
+            self.namespace.ip(&format!("link set {tap} mtu {mtu}"));
+        }
+    }
+
+    /// Pulls the cable out of the model's NIC to the clients, or puts it back; the switch at its other end sees it, too, and
+    /// forgets what was there.
     ///
     /// # Panics
     /// If QEMU does not do it.
     pub fn set_cable(&self, model: Model, up: bool) {
         let [outside, _] = model.taps();
-        qemu::set_link(&self.monitor, &outside, up)
-            .unwrap_or_else(|said| panic!("set_link {outside} {up}: {said}"));
+        self.set_cable_of(&outside, up);
+    }
+
+    /// The same with the spare NIC.
+    ///
+    /// # Panics
+    /// If QEMU does not do it.
+    pub fn set_spare_cable(&self, up: bool) {
+        self.set_cable_of(SPARE_TAP, up);
+    }
+
+    fn set_cable_of(&self, tap: &str, up: bool) {
+        qemu::set_link(&self.monitor, tap, up)
+            .unwrap_or_else(|said| panic!("set_link {tap} {up}: {said}"));
+        let way = if up { "up" } else { "down" };
+        self.namespace.ip(&format!("link set {tap} {way}"));
+    }
+
+    /// Takes the NIC to the clients out of its slot, as soon as the guest lets it go.
+    ///
+    /// # Panics
+    /// If QEMU does not take the command.
+    pub fn unplug(&self, model: Model) {
+        let [outside, _] = model.taps();
+        qemu::unplug(&self.monitor, &format!("nic-{outside}"))
+            .unwrap_or_else(|said| panic!("device_del {outside}: {said}"));
+    }
+
+    /// Puts the NIC to the clients back into its slot.
+    ///
+    /// # Panics
+    /// If QEMU does not do it.
+    pub fn plug_in(&self, model: Model) {
+        let [outside, _] = model.devices();
+        qemu::plug_in(&self.monitor, &outside)
+            .unwrap_or_else(|said| panic!("device_add {outside}: {said}"));
     }
 
     /// Runs a script on the guest as root; standard output, or what went wrong.

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! QEMU runs in the topology's namespace `gateway`, where else the gateway's processes run. The guest is a bare
-//! Debian, made by `ci/vm/build.sh`, with a pair of NICs of each [`Model`], of which one has cables at a time. Whoever
-//! uses it logs in by ssh, as an operator would.
+//! Debian, made by `ci/vm/build.sh`, with a pair of NICs of each [`Model`] on its [`Board`], of which one has cables at a time.
+//! Whoever uses it logs in by ssh, as an operator would.
 
 mod image;
 mod login;
@@ -19,4 +19,4 @@ mod qemu;
 
 pub use image::Image;
 pub use machine::Machine;
-pub use model::Model;
+pub use model::{Board, Model, POD_MTU, SPARE};

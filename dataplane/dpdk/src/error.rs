@@ -100,6 +100,23 @@ pub enum Error {
         /// Data room that the pool has.
         data_room: u16,
     },
+    /// The pool's buffers are larger than the driver can say to its device.
+    #[error(
+        "{device}: {driver} takes packet buffers of at most {max} bytes, those of pool {pool} have {size} for the MTU of \
+         another device: give that one an MTU of at most 8,170"
+    )]
+    LargeBuffers {
+        /// The device.
+        device: PortDevice,
+        /// DPDK's driver.
+        driver: String,
+        /// Name of the pool.
+        pool: String,
+        /// Bytes of its buffers, without headroom.
+        size: u16,
+        /// Bytes that are possible.
+        max: u16,
+    },
     /// A DPDK call about the device failed.
     #[error("{device}: {call} failed: {errno}; DPDK's log on stderr says more")]
     Device {

@@ -9,6 +9,10 @@ use crate::info::PortInfo;
 use crate::interface::Interface;
 use crate::mempool::Mempool;
 use crate::negotiate::{self, Limits, Plan};
+use crate::unplug;
+
+/// The driver of VMware's NIC, and the largest buffer that fits the 14 bits which its descriptors have for a length.
+const VMXNET3: (&str, u16) = ("net_vmxnet3", (1 << 14) - 1);
 
 /// For each port number, whether it is in use.
 pub(crate) type Taken = [bool; dpdk_sys::RTE_MAX_ETHPORTS as usize];
@@ -19,6 +23,8 @@ pub(crate) struct Handle {
     pub(crate) id: u16,
     /// Switched on by us; a kernel interface would otherwise keep it after we are gone.
     promiscuous: bool,
+    /// Name by which EAL tells of the device, if it is one that the machine may want back.
+    heard: Option<CString>,
 }
 
 impl Handle {
@@ -28,21 +34,21 @@ impl Handle {
         config: &PortConfig,
         taken: &Taken,
     ) -> Result<Self, Error> {
-        let name = c_string(device, device.ethdev_name())?;
-        if find(&name).is_err() {
-            let queues = negotiate::queue_pairs(device, config);
-            let devargs = c_string(device, device.devargs(queues, config.mtu)?)?;
-            // SAFETY: a null-terminated string that the callee copies. EAL runs: the caller has a
-            // pool made with it.
-            let result = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
-            check(device, "rte_dev_probe", result)?;
+        for member in device.members() {
+            // Those of PCI were made when EAL started.
+            if member.interface().is_some() {
+                probe(&member, config)?;
+            }
         }
+        probe(device, config)?;
+        let name = c_string(device, device.ethdev_name())?;
         let id = find(&name);
         let id = id.map_err(|result| failure(device, "rte_eth_dev_get_port_by_name", result))?;
         match taken.get(usize::from(id)) {
             Some(false) => Ok(Self {
                 id,
                 promiscuous: false,
+                heard: None,
             }),
             _ => Err(Error::AlreadyOpen {
                 device: device.clone(),
@@ -59,6 +65,8 @@ impl Handle {
         interface: Option<Interface>,
     ) -> Result<PortInfo, Error> {
         let raw = self.describe(device)?;
+        let size = pool.data_room() - dpdk_sys::RTE_PKTMBUF_HEADROOM as u16;
+        check_buffers(device, &text(raw.driver_name), pool.name(), size)?;
         let limits = Limits {
             rx_queues: raw.max_rx_queues,
             tx_queues: raw.max_tx_queues,
@@ -79,6 +87,7 @@ impl Handle {
         check(device, "rte_eth_dev_start", unsafe {
             dpdk_sys::rte_eth_dev_start(self.id)
         })?;
+        self.listen(device)?;
         Ok(PortInfo {
             device: device.clone(),
             port_id: self.id,
@@ -103,6 +112,9 @@ impl Handle {
     /// is beyond repair, and DPDK has logged it.
     pub(crate) fn close(&mut self) {
         let mut raw = dpdk_sys::rte_eth_dev_info::default();
+        if let Some(name) = self.heard.take() {
+            unplug::forget(&name, self.id);
+        }
         // SAFETY: the port exists until closed below, and nobody uses its queues: either it was
         // never started, or its last Queue is gone. `raw` is writable; `raw.device` belongs to the
         // bus and outlives the port.
@@ -117,6 +129,21 @@ impl Handle {
                 dpdk_sys::rte_dev_remove(raw.device);
             }
         }
+    }
+
+    /// A virtual device, or a kernel interface, never leaves by itself.
+    fn listen(&mut self, device: &PortDevice) -> Result<(), Error> {
+        let PortDevice::Pci(address) = device else {
+            return Ok(());
+        };
+        let name = c_string(device, address.clone())?;
+        unplug::listen(&name, self.id).map_err(|errno| Error::Device {
+            device: device.clone(),
+            call: "rte_dev_event_callback_register",
+            errno,
+        })?;
+        self.heard = Some(name);
+        Ok(())
     }
 
     fn describe(&self, device: &PortDevice) -> Result<dpdk_sys::rte_eth_dev_info, Error> {
@@ -241,6 +268,34 @@ impl Handle {
     }
 }
 
+/// Has EAL make the device, unless it has done so before.
+fn probe(device: &PortDevice, config: &PortConfig) -> Result<(), Error> {
+    if find(&c_string(device, device.ethdev_name())?).is_ok() {
+        return Ok(());
+    }
+    let queues = negotiate::queue_pairs(device, config);
+    let devargs = c_string(device, device.devargs(queues, config.mtu)?)?;
+    // SAFETY: a null-terminated string that the callee copies. EAL runs: the caller has a
+    // pool made with it.
+    let result = unsafe { dpdk_sys::rte_dev_probe(devargs.as_ptr()) };
+    check(device, "rte_dev_probe", result)
+}
+
+/// Whether the driver can tell its device of buffers with `size` bytes behind their headroom.
+fn check_buffers(device: &PortDevice, driver: &str, pool: &str, size: u16) -> Result<(), Error> {
+    let (limited, max) = VMXNET3;
+    if driver != limited || size <= max {
+        return Ok(());
+    }
+    Err(Error::LargeBuffers {
+        device: device.clone(),
+        driver: driver.to_owned(),
+        pool: pool.to_owned(),
+        size,
+        max,
+    })
+}
+
 fn find(name: &CStr) -> Result<u16, c_int> {
     let mut id = 0;
     // SAFETY: a null-terminated string, only read; `id` is writable.
@@ -286,6 +341,18 @@ mod tests {
     use hugepages::offloads;
 
     use super::*;
+
+    #[test]
+    fn buffers_that_vmxnet3_cannot_have_are_refused_to_it_alone() {
+        let device = PortDevice::Pci("0000:00:14.0".to_owned());
+        let check = |driver, size| check_buffers(&device, driver, "frames", size);
+        assert_eq!(check("net_vmxnet3", 16_383), Ok(()));
+        assert_eq!(check("net_e1000_em", 16_384), Ok(()));
+        let said = check("net_vmxnet3", 16_384).unwrap_err().to_string();
+        for part in ["pci:0000:00:14.0", "at most 16383", "frames have 16384"] {
+            assert!(said.contains(part), "{said:?} lacks {part:?}");
+        }
+    }
 
     #[test]
     fn offloads_have_the_names_that_dpdk_gives_them() {

@@ -53,6 +53,9 @@ pub struct LinkStatus {
     /// The kernel interface has been deleted, and perhaps made again, since the port was opened:
     /// nothing passes until the port is reopened.
     pub replaced: bool,
+    /// The machine wants to take the device away (a PCI device that is unplugged) and waits until the port is closed:
+    /// see [`Port::close`](crate::Port::close).
+    pub leaving: bool,
 }
 
 /// Counters of a port since it was opened (`rte_eth_stats`).

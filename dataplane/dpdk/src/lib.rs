@@ -34,6 +34,7 @@ mod port;
 mod queue;
 mod tap;
 mod threads;
+mod unplug;
 
 pub use args::{EalConfig, LcorePlan, LogLevel};
 pub use config::PortConfig;

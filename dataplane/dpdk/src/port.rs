@@ -12,6 +12,7 @@ use crate::interface::Interface;
 use crate::mempool::Mempool;
 use crate::open::{Open, interface_counters, taken};
 use crate::queue::Queue;
+use crate::unplug;
 
 /// A started port: its description, counters and link. Handles may be cloned and used by any
 /// thread; the packet path is in its [`Queue`]s. When all of both are gone it is stopped, closed
@@ -121,7 +122,19 @@ impl Port {
             up,
             speed_mbps: known.then_some(speed),
             replaced,
+            leaving: unplug::is_asked_for(open.id()),
         }
+    }
+
+    /// Closes the port, if this is the last handle and no [`Queue`] of it is left; else gives the handle back.
+    ///
+    /// # Errors
+    ///
+    /// The handle: somebody else has the port, too.
+    pub fn close(self) -> Result<(), Self> {
+        Arc::try_unwrap(self.open)
+            .map(drop)
+            .map_err(|open| Self { open })
     }
 }
 
