@@ -66,12 +66,37 @@ impl Counters {
 
     /// Frames received by each worker.
     pub fn received_by_worker(&self) -> Vec<u64> {
+        self.by_worker("received")
+    }
+
+    /// A total of each worker.
+    ///
+    /// # Panics
+    /// If there is no such total.
+    pub fn by_worker(&self, name: &str) -> Vec<u64> {
         let workers = self.shown["workers"].as_array();
         let workers = workers.unwrap_or_else(|| panic!("no workers in {}", self.shown));
         workers
             .iter()
-            .map(|worker| number(&worker["totals"], "received"))
+            .map(|worker| number(&worker["totals"], name))
             .collect()
+    }
+
+    /// What came and is not yet known to have gone, of each worker and then of the main core: 0 at rest, unless frames are lost
+    /// or counted twice.
+    pub fn balances(&self) -> Vec<i64> {
+        let workers = self.shown["workers"].as_array().into_iter().flatten();
+        let balance = |block: &Value| {
+            let sum = |names: &[&str]| -> u64 {
+                let totals = &block["totals"];
+                names.iter().map(|name| number(totals, name)).sum()
+            };
+            let came = sum(&["received", "originated", "taken_over", "unparked"]);
+            let drops = block["drops"].as_object().into_iter().flatten();
+            let drops: u64 = drops.filter_map(|(_, count)| count.as_u64()).sum();
+            came.cast_signed() - (sum(&["sent", "handed_over", "parked"]) + drops).cast_signed()
+        };
+        workers.chain([&self.shown["main"]]).map(balance).collect()
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Plan {
     pub workers: u16,
     /// Driver of both links: `af_packet` or `af_xdp`.
     pub driver: &'static str,
+    /// One queue for each link instead, over AF_PACKET, and this `fan_out`.
+    pub fan_out: Option<&'static str>,
     /// Offloads of the client's and the pods' devices.
     pub offloads: Offloads,
 }
@@ -62,6 +64,7 @@ impl Default for Plan {
             pods: &[2, 6],
             workers: 1,
             driver: "af_packet",
+            fan_out: None,
             offloads: Offloads::Off,
         }
     }
@@ -228,11 +231,20 @@ impl Topology {
         self.manifests.endpoints(service, &addresses);
     }
 
+    /// A link's device on this interface, and what else it is told.
+    fn device(&self, interface: &str) -> String {
+        let Some(fan_out) = self.plan.fan_out else {
+            return format!("\"{}:{interface}\"", self.plan.driver);
+        };
+        let slots = "framesz=2048,blocksz=4096,framecnt=1024";
+        let device = format!("vdev:net_af_packet_{interface},iface={interface},qpairs=1,{slots}");
+        format!("\"{device}\"\nfan_out = \"{fan_out}\"")
+    }
+
     /// The gateway's configuration file.
     pub fn configuration(&self) -> String {
-        let Plan {
-            workers, driver, ..
-        } = self.plan;
+        let workers = self.plan.workers;
+        let [outside, pods] = ["outside", "pods"].map(|interface| self.device(interface));
         let region = self.region.file();
         format!(
             r#"[region]
@@ -248,12 +260,12 @@ service_cidrs = ["100.68.0.0/16", "fd00:100:68::/112"]
 
 [[links]]
 name = "outside"
-device = "{driver}:outside"
+device = {outside}
 addresses = ["{}/24", "{}/64"]
 
 [[links]]
 name = "pods"
-device = "{driver}:pods"
+device = {pods}
 addresses = ["{}/24", "{}/64"]
 
 [workers]

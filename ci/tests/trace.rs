@@ -33,9 +33,10 @@ fn is_over(told: &[Value]) -> bool {
 
 #[test]
 fn all_frames_of_an_http_request_are_traced_both_ways_with_their_translations() {
-    for workers in [1, 2] {
+    for (workers, fan_out) in [(1, None), (2, None), (2, Some("even"))] {
         let net = Topology::new(Plan {
             workers,
+            fan_out,
             ..Plan::default()
         });
         let _server = net.start_nginx(0);

@@ -1,14 +1,21 @@
-//! Frames for a link whose device has fewer tx queues than there are workers.
+//! Frames of a link whose device has fewer queues than there are workers.
 //!
 //! Each link has, for each worker, either a tx queue of its own or a way to hand frames to
 //! the worker that has one. The handover is a bounded lock-free queue; a full one counts as a full
 //! device.
+//!
+//! Of a link with fewer rx queues the workers that have one deal frames out to those that have none, if the settings let
+//! them: see [`engine::fan_out`].
 
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::Mbuf;
+use engine::counters::Counters;
+use engine::fan_out::{Dealer, Inlet, Mode, Pressures, ring};
+use engine::settle::lose;
+use hugepages::worker_of_queue;
 use packet::Buffer;
 
 use crate::wiring::OpenLink;
@@ -33,21 +40,46 @@ pub(crate) struct Side {
     pub(crate) handover: Option<Handover>,
     /// Whether this worker takes from `handover`.
     pub(crate) is_sender: bool,
+    /// Deals what is received to workers without an rx queue.
+    pub(crate) dealer: Option<Box<Dealer<Mbuf>>>,
+    /// Full bursts received since the last look; counted only where frames are dealt.
+    pub(crate) full_bursts: u32,
 }
 
-/// Deals the queues of every link out to the workers. Where a device has fewer queues than
+/// What one worker works with.
+#[derive(Default)]
+pub(crate) struct Seat {
+    /// Its part of each link, in the links' order.
+    pub(crate) sides: Vec<Side>,
+    /// Where frames come in that others deal to it.
+    pub(crate) inlets: Vec<Inlet<Mbuf>>,
+}
+
+/// How frames get from one worker to another.
+pub(crate) struct Ways<'a> {
+    /// Whether the host shares a link, by its number.
+    pub(crate) is_shared: &'a dyn Fn(usize) -> bool,
+    /// How a link's frames are dealt out, by its number; `None` = not at all.
+    pub(crate) mode: &'a dyn Fn(usize) -> Option<Mode>,
+    /// For those who deal.
+    pub(crate) pressures: &'a Pressures,
+    /// Unknown outside.
+    pub(crate) seed: u64,
+}
+
+/// Gives the queues of every link to the workers. Where a device has fewer queues than
 /// workers, they begin at another worker for each link, so that work is spread. Links that the host shares have
 /// a way to hand frames over in any case: the second part of what is returned, by link.
-pub(crate) fn deal(
+pub(crate) fn assign(
     links: Vec<OpenLink>,
     workers: usize,
-    is_shared: impl Fn(usize) -> bool,
-) -> (Vec<Vec<Side>>, Vec<Option<Handover>>) {
+    ways: &Ways<'_>,
+) -> (Vec<Seat>, Vec<Option<Handover>>) {
     let mut handovers = Vec::new();
-    let mut sides: Vec<Vec<Side>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut seats: Vec<Seat> = (0..workers).map(|_| Seat::default()).collect();
     for (link, open) in links.into_iter().enumerate() {
         let all_send = open.queues.iter().filter(|queue| queue.has_tx()).count() >= workers;
-        let needs_handover = !all_send || is_shared(link);
+        let needs_handover = !all_send || (ways.is_shared)(link);
         let handover = needs_handover.then(|| Arc::new(ArrayQueue::new(CAPACITY)));
         handovers.push(handover.clone());
         let mut queues = open.queues.into_iter().map(Some).collect::<Vec<_>>();
@@ -62,19 +94,63 @@ pub(crate) fn deal(
                 queue,
                 handover: handover.clone(),
                 is_sender,
+                dealer: None,
+                full_bursts: 0,
             };
-            sides[(at + link) % workers].push(side);
+            seats[worker_of_queue(link, at, workers)].sides.push(side);
+        }
+        if let Some(mode) = (ways.mode)(link) {
+            join(&mut seats, link, mode, ways);
         }
     }
-    (sides, handovers)
+    (seats, handovers)
 }
 
-/// The reverse of [`deal`]: each link's queues, in their order, from the workers' sides.
-pub(crate) fn collect(sides: Vec<Vec<Side>>, links: usize) -> Vec<Vec<dpdk::Queue>> {
-    let workers = sides.len();
+/// Lays rings from the workers that receive a link's frames to those that do not.
+fn join(seats: &mut [Seat], link: usize, mode: Mode, ways: &Ways<'_>) {
+    let receives = |seat: &Seat| {
+        let queue = seat.sides[link].queue.as_ref();
+        queue.is_some_and(dpdk::Queue::has_rx)
+    };
+    let (dealers, takers): (Vec<_>, Vec<_>) =
+        (0..seats.len()).partition(|worker| receives(&seats[*worker]));
+    if dealers.is_empty() || takers.is_empty() {
+        return;
+    }
+    let capacity = ring_capacity(dealers.len());
+    for dealer in dealers {
+        let outlets = takers.iter().map(|taker| {
+            let (outlet, inlet) = ring(link, *taker, capacity);
+            seats[*taker].inlets.push(inlet);
+            outlet
+        });
+        let outlets = outlets.collect();
+        let dealing = Dealer::new(mode, outlets, ways.pressures.clone(), ways.seed);
+        seats[dealer].sides[link].dealer = Some(Box::new(dealing));
+    }
+}
+
+/// Places of the ring from each of so many dealers to a taker: together about as many as a receive queue of its own would have,
+/// which is what the pool of buffers is made for.
+fn ring_capacity(dealers: usize) -> usize {
+    (CAPACITY / dealers).max(2 * packet::BURST)
+}
+
+/// Accounts for what is still on its way between workers when all of them have ended.
+pub(crate) fn account(seats: &mut [Seat], counters: &Counters) {
+    for seat in seats {
+        let discarded: u64 = seat.inlets.iter_mut().map(Inlet::discard).sum();
+        let left = seat.sides.iter_mut().map(Side::drop_handed_over);
+        lose(counters, discarded + left.sum::<u64>());
+    }
+}
+
+/// The reverse of [`assign`]: each link's queues, in their order, from the workers' seats.
+pub(crate) fn collect(seats: Vec<Seat>, links: usize) -> Vec<Vec<dpdk::Queue>> {
+    let workers = seats.len();
     let mut found: Vec<Vec<(usize, dpdk::Queue)>> = (0..links).map(|_| Vec::new()).collect();
-    for (worker, sides) in sides.into_iter().enumerate() {
-        for side in sides {
+    for (worker, seat) in seats.into_iter().enumerate() {
+        for side in seat.sides {
             let link = side.link;
             let at = (worker + workers - link % workers) % workers;
             found[link].extend(side.queue.map(|queue| (at, queue)));
@@ -111,16 +187,25 @@ impl Side {
             }
             _ => {
                 if let Some(handover) = &self.handover {
-                    while let Some(frame) = frames.pop_at(0) {
+                    let mut rest = ArrayVec::<Mbuf, N>::new();
+                    let mut offered = frames.drain(..);
+                    for frame in offered.by_ref() {
                         if let Err(frame) = handover.push(frame) {
-                            frames.insert(0, frame);
+                            rest.push(frame);
                             break;
                         }
                     }
+                    rest.extend(offered);
+                    *frames = rest;
                 }
             }
         }
         before - frames.len()
+    }
+
+    /// Whether no frame for this link is on its way from one worker to another.
+    pub(crate) fn is_handover_empty(&self) -> bool {
+        self.handover.as_ref().is_none_or(|queue| queue.is_empty())
     }
 
     /// Whether this worker sends by a queue of its own.

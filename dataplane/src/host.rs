@@ -82,7 +82,7 @@ struct Shared {
 }
 
 impl Host {
-    /// Between these taps and the links' workers; `to_links` as [`crate::handover::deal`] made them.
+    /// Between these taps and the links' workers; `to_links` as [`crate::handover::assign`] made them.
     pub(crate) fn new(
         taps: Taps,
         to_links: &[Option<Handover>],

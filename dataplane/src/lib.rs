@@ -9,6 +9,7 @@
 
 mod beside;
 mod confine;
+mod dealing;
 mod error;
 mod handover;
 mod host;

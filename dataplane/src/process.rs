@@ -1,5 +1,6 @@
 //! The life of the process, from settings to the last frame.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use dpdk::{Eal, Mempool};
 use engine::counters::Counters;
+use engine::fan_out::Pressures;
 use engine::install::Installed;
 use engine::slots::ServiceSlots;
 use engine::{Pipeline, Shared};
@@ -18,7 +20,7 @@ use settings::{Device, Settings};
 
 use crate::Error;
 use crate::confine::confine;
-use crate::handover::{self, Side};
+use crate::handover::{self, Seat, Ways};
 use crate::host::{self, Host, Taps};
 use crate::recall::Recall;
 use crate::tables;
@@ -130,6 +132,7 @@ struct Parts<'a> {
     host: &'a Host,
     recall: &'a Arc<Recall>,
     counters: &'a dyn Fn(u16) -> Counters,
+    pressures: &'a Pressures,
 }
 
 impl Gateway {
@@ -261,23 +264,24 @@ impl Gateway {
                 region.service_counters(worker),
             )
         };
+        let all_counters: Vec<_> = (0..=workers).map(counters).collect();
         if *origin == Origin::TakenOver {
-            (0..=workers).for_each(|worker| counters(worker).settle());
+            engine::settle::settle(&all_counters);
         }
         let mut updater =
             Updater::new(region.clone(), installed, shared.clone(), counters(workers))?;
-        let watched = links
-            .iter()
-            .zip(&settings.links)
-            .map(|(open, link)| watched(link, open));
-        let all_counters = (0..=workers).map(counters).collect();
+        let watched = links.iter().zip(&settings.links);
+        let watched: Vec<_> = watched
+            .map(|(open, link)| watched_link(link, open))
+            .collect();
+        for (at, WatchedLink { info, .. }) in watched.iter().enumerate() {
+            if let Some(who) = info.dealing(at, workers.into()) {
+                let (name, queues) = (&info.name, info.queues.rx);
+                tracing::info!("link {name}: {queues} rx queues for {workers} workers: {who}");
+            }
+        }
         let recall = Arc::<Recall>::default();
-        let mut watch = Watch::new(
-            region.clone(),
-            watched.collect(),
-            all_counters,
-            recall.clone(),
-        );
+        let mut watch = Watch::new(region.clone(), watched, all_counters, recall.clone());
         let mut listener = listen(&settings.region.path);
         let mut desk = Desk::new(&settings.region.path);
 
@@ -286,7 +290,14 @@ impl Gateway {
         let ports: Option<Vec<_>> =
             shareable.then(|| links.iter().map(|open| open.port.clone()).collect());
         let is_shared = |link: usize| taps.get(link).is_some_and(Option::is_some);
-        let (sides, to_links) = handover::deal(links, usize::from(workers), is_shared);
+        let pressures = Pressures::new(usize::from(workers));
+        let ways = Ways {
+            is_shared: &is_shared,
+            mode: &|link| wiring::fan_out(&settings.links[link]),
+            pressures: &pressures,
+            seed: RandomState::new().hash_one(0),
+        };
+        let (seats, to_links) = handover::assign(links, usize::from(workers), &ways);
         let mut host = Host::new(taps, &to_links, &self.pool, counters(workers));
         let (halt, started) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let parts = Parts {
@@ -296,8 +307,9 @@ impl Gateway {
             host: &host,
             recall: &recall,
             counters: &counters,
+            pressures: &pressures,
         };
-        let running = self.start_workers(&parts, sides, (&halt, &started))?;
+        let running = self.start_workers(&parts, seats, (&halt, &started))?;
         region.beat();
         // Relaxed: the number stands alone.
         while started.load(Ordering::Relaxed) == 0 && !running.iter().any(dpdk::Worker::is_finished)
@@ -323,20 +335,19 @@ impl Gateway {
             }
         }
         halt.store(true, Ordering::Relaxed);
-        let ended = running
-            .into_iter()
-            .map(dpdk::Worker::join)
-            .collect::<Result<Vec<_>, _>>()?;
+        let ended = running.into_iter().map(dpdk::Worker::join);
+        let ended = ended.collect::<Result<Vec<Ended>, _>>()?;
+        let polled = ended.iter().map(|ended| ended.at).max().unwrap_or(0);
+        let mut seats: Vec<_> = ended.into_iter().map(|ended| ended.seat).collect();
+        handover::account(&mut seats, &counters(workers));
         desk.close();
         host.end();
         let Some(successor) = successor else {
             return Ok(End::Signal);
         };
         tracing::info!("another data plane takes over");
-        let polled = ended.iter().map(|ended| ended.at).max().unwrap_or(0);
         let kept = ports.map(|ports| {
-            let sides = ended.into_iter().map(|ended| ended.sides).collect();
-            let queues = handover::collect(sides, ports.len());
+            let queues = handover::collect(seats, ports.len());
             let open = ports.into_iter().zip(queues);
             open.map(|(port, queues)| OpenLink { port, queues })
                 .collect()
@@ -354,11 +365,11 @@ impl Gateway {
     fn start_workers(
         &self,
         parts: &Parts<'_>,
-        sides: Vec<Vec<Side>>,
+        seats: Vec<Seat>,
         (halt, started): (&Arc<AtomicBool>, &Arc<AtomicU64>),
     ) -> Result<Vec<dpdk::Worker<Ended>>, Error> {
         let mut running = Vec::new();
-        for (number, sides) in sides.into_iter().enumerate() {
+        for (number, seat) in seats.into_iter().enumerate() {
             let seed = hugepages::region::monotonic_nanos() ^ ((number as u64 + 1) << 48);
             let mut pipeline = Pipeline::new(
                 parts.shared.clone(),
@@ -375,7 +386,10 @@ impl Gateway {
                 tap: parts.desk.tap(parts.shared, number as u16),
                 until_timed: TIMED,
                 pool: self.pool.local(),
-                sides,
+                number,
+                seat,
+                pressures: parts.pressures.clone(),
+                is_fed: false,
                 recall: parts.recall.clone(),
                 idle_sleep: Duration::from_micros(self.settings.workers.idle_sleep_us.into()),
                 stop: halt.clone(),
@@ -423,7 +437,7 @@ fn has_same_links(region: &Region, settings: &Settings) -> bool {
     })
 }
 
-fn watched(link: &settings::Link, open: &OpenLink) -> WatchedLink {
+fn watched_link(link: &settings::Link, open: &OpenLink) -> WatchedLink {
     let info = open.port.info();
     WatchedLink {
         port: Some(open.port.clone()),
@@ -445,6 +459,7 @@ fn watched(link: &settings::Link, open: &OpenLink) -> WatchedLink {
             },
             rss: info.rss,
             promiscuous: info.promiscuous,
+            fan_out: wiring::fan_out_of(link),
             rx_offloads: info.rx_offloads,
             tx_offloads: info.tx_offloads,
             ..LinkInfo::default()

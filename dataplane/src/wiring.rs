@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use dpdk::{Eal, EalConfig, LcorePlan, LogLevel, Mempool, Port, PortConfig, PortDevice, Queue};
+use engine::fan_out::Mode;
 use engine::flow::Timeouts;
 use engine::limits::Limits;
 use engine::shared::{Choice, Options};
@@ -12,7 +13,7 @@ use hugepages::host::Root;
 use hugepages::host::cores;
 use hugepages::host::pages::{self, TWO_MIB};
 use hugepages::object::Prefix;
-use settings::{BackendChoice, Device, HugePages, Settings};
+use settings::{BackendChoice, Device, FanOut, HugePages, Settings};
 
 use crate::Error;
 
@@ -297,6 +298,24 @@ pub(crate) fn topology(settings: &Settings, open: &[OpenLink]) -> Topology {
     Topology {
         links: links.collect(),
         routes: routes.collect(),
+    }
+}
+
+/// How a link's frames are dealt out to workers that have no receive queue of it.
+pub(crate) fn fan_out(link: &settings::Link) -> Option<Mode> {
+    match link.fan_out {
+        FanOut::Off => None,
+        FanOut::Auto => Some(Mode::Auto),
+        FanOut::Even => Some(Mode::Even),
+    }
+}
+
+/// The same, for the region.
+pub(crate) fn fan_out_of(link: &settings::Link) -> hugepages::FanOut {
+    match link.fan_out {
+        FanOut::Off => hugepages::FanOut::Off,
+        FanOut::Auto => hugepages::FanOut::Auto,
+        FanOut::Even => hugepages::FanOut::Even,
     }
 }
 

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use dpdk::{LocalPool, Mbuf};
+use engine::counters::Total;
+use engine::fan_out::Pressures;
 use engine::{Now, Pipeline};
 use hugepages::region::monotonic_nanos;
 use packet::{Buffer, Burst, Link};
 
-use crate::handover::{Side, bytes_of};
+use crate::handover::{Seat, bytes_of};
 use crate::recall::Recall;
 use crate::trace::{Tap, WorkerTracer};
 
 /// Turns after which rare things are looked at: the clock, the stop flag, upkeep under load.
-const RARELY: u32 = 256;
+pub(crate) const RARELY: u32 = 256;
 
 /// Empty turns after which a worker that may sleep does.
 const IDLE_TURNS: u32 = 64;
@@ -35,7 +37,12 @@ const TX_TRIES: u32 = 8;
 pub(crate) struct Worker {
     pub(crate) pipeline: Pipeline<Mbuf>,
     pub(crate) pool: LocalPool,
-    pub(crate) sides: Vec<Side>,
+    pub(crate) number: usize,
+    pub(crate) seat: Seat,
+    /// Which workers cannot keep up.
+    pub(crate) pressures: Pressures,
+    /// Whether frames were dealt to it since the last look.
+    pub(crate) is_fed: bool,
     pub(crate) tap: Tap,
     /// What the main core wants back of them.
     pub(crate) recall: Arc<Recall>,
@@ -50,22 +57,31 @@ pub(crate) struct Worker {
 
 /// What a worker leaves.
 pub(crate) struct Ended {
-    /// Its links.
-    pub(crate) sides: Vec<Side>,
+    /// Its links, and where frames were dealt to it.
+    pub(crate) seat: Seat,
     /// The time of its last turn, in nanoseconds of CLOCK_MONOTONIC.
     pub(crate) at: u64,
 }
 
 impl Worker {
     /// Runs until told to stop.
-    pub(crate) fn run(mut self) -> Ended {
+    pub(crate) fn run(self) -> Ended {
+        // Two programs: where every worker has queues of its own, nothing is to ask whether frames are dealt.
+        if self.deals() {
+            self.run_as::<true>()
+        } else {
+            self.run_as::<false>()
+        }
+    }
+
+    fn run_as<const DEALS: bool>(mut self) -> Ended {
         // Relaxed: the number stands alone.
         self.started.store(monotonic_nanos(), Ordering::Relaxed);
         let mut now = clock();
         let (mut turn, mut idle) = (0u32, 0u32);
         // Relaxed: the flag stands alone; a turn more or less does not matter.
         while !self.stop.load(Ordering::Relaxed) {
-            let received = self.turn(now);
+            let received = self.turn::<DEALS>(now);
             turn = turn.wrapping_add(1);
             idle = if received == 0 {
                 idle.saturating_add(1)
@@ -80,7 +96,10 @@ impl Worker {
                 };
                 if turn.is_multiple_of(RARELY) {
                     now = clock();
-                    self.recall.obey(&mut self.sides);
+                    self.recall.obey(&mut self.seat.sides);
+                    if DEALS {
+                        self.look_at_shares();
+                    }
                 }
                 if !(self.tap.is_on() && self.upkeep_traced(now, buckets)) {
                     self.pipeline.upkeep(now, buckets, &mut self.pool, &mut ());
@@ -93,63 +112,120 @@ impl Worker {
             }
         }
         let at = monotonic_nanos();
+        if DEALS {
+            while self.take_in(now) > 0 {}
+        }
         self.finish();
-        let sides = self.sides;
-        Ended { sides, at }
+        let seat = self.seat;
+        Ended { seat, at }
     }
 
-    fn turn(&mut self, now: Now) -> usize {
+    fn turn<const DEALS: bool>(&mut self, now: Now) -> usize {
         let mut received = 0;
-        for at in 0..self.sides.len() {
-            let side = &mut self.sides[at];
+        if DEALS {
+            received += self.take_in(now);
+        }
+        for at in 0..self.seat.sides.len() {
+            let side = &mut self.seat.sides[at];
             let mut burst = Burst::<Mbuf>::new();
             if let Some(queue) = &mut side.queue {
                 queue.rx_burst(&mut burst);
             }
             let link = side.link;
-            let tap = &mut self.tap;
-            let others = side.send_for_others(|refused| {
-                if tap.is_on() {
-                    tap.tell_refused(link, refused);
-                }
-            });
-            if others.taken > 0 {
-                received += others.taken as usize;
-                self.pipeline.taken_over(others.taken);
-                self.pipeline
-                    .sent(link, others.sent, others.bytes, others.refused);
-            }
+            received += self.send_for_others(at);
             if !burst.is_empty() {
                 received += burst.len();
-                self.until_timed = self.until_timed.wrapping_sub(1);
-                let is_timed = self.until_timed == 0;
-                let begun = if is_timed { monotonic_nanos() } else { 0 };
-                if !(self.tap.is_on() && self.process_traced(now, link, &mut burst)) {
-                    self.pipeline
-                        .process(now, link, &mut burst, &mut self.pool, &mut ());
-                    self.send();
+                let begun = self.is_timed().then(monotonic_nanos);
+                if DEALS {
+                    // First, while nothing of this burst is under way to anybody.
+                    self.change_shares(at);
+                    self.deal(at, &mut burst, begun);
                 }
-                if is_timed {
-                    self.note_time(begun);
+                // Where all are dealt out there is nothing to carry, and no way from rx to tx to time.
+                let is_carried = !DEALS || !burst.is_empty();
+                if is_carried {
+                    self.carry_burst::<false>(now, link, &mut burst);
+                }
+                if let Some(begun) = begun {
+                    self.note_work(begun, is_carried);
                 }
             }
         }
         received
     }
 
-    /// Counts the time that a burst took.
+    /// Whether the time of this burst is taken.
+    #[inline(always)]
+    pub(crate) fn is_timed(&mut self) -> bool {
+        self.until_timed = self.until_timed.wrapping_sub(1);
+        let is_timed = self.until_timed == 0;
+        if is_timed {
+            self.until_timed = TIMED;
+        }
+        is_timed
+    }
+
+    /// Takes a burst through the pipeline and sends what comes of it; `DEALT`: another worker received it.
+    #[inline(always)]
+    pub(crate) fn carry_burst<const DEALT: bool>(
+        &mut self,
+        now: Now,
+        link: usize,
+        burst: &mut Burst<Mbuf>,
+    ) {
+        if self.tap.is_on() && self.process_traced::<DEALT>(now, link, burst) {
+            return;
+        }
+        let (pipeline, pool) = (&mut self.pipeline, &mut self.pool);
+        if DEALT {
+            pipeline.process_dealt(now, link, burst, pool, &mut ());
+        } else {
+            pipeline.process(now, link, burst, pool, &mut ());
+        }
+        self.send();
+    }
+
+    /// Sends what others have handed over for the link of a side; how many frames that were.
+    #[inline(always)]
+    fn send_for_others(&mut self, at: usize) -> usize {
+        let side = &mut self.seat.sides[at];
+        let link = side.link;
+        let tap = &mut self.tap;
+        let others = side.send_for_others(|refused| {
+            if tap.is_on() {
+                tap.tell_refused(link, refused);
+            }
+        });
+        if others.taken > 0 {
+            self.pipeline.taken_over(others.taken);
+            self.pipeline
+                .sent(link, others.sent, others.bytes, others.refused);
+        }
+        others.taken as usize
+    }
+
+    /// Counts the work that a burst was since it was `begun`, for all those that are not timed as well; with `is_way`, as
+    /// its way from rx to tx, too.
     #[cold]
-    fn note_time(&mut self, begun: u64) {
+    pub(crate) fn note_work(&mut self, begun: u64, is_way: bool) {
         let taken = monotonic_nanos().saturating_sub(begun);
-        self.pipeline.counters().note_time(taken);
-        self.until_timed = TIMED;
+        let counters = self.pipeline.counters();
+        counters.add(Total::WorkNanos, taken.saturating_mul(TIMED.into()));
+        if is_way {
+            counters.note_time(taken);
+        }
     }
 
     /// Carries a burst while somebody traces: the frames that are asked for go alone, in their places among the
     /// others. False, and nothing done, if it is to pass without a look.
     #[cold]
     #[inline(never)]
-    fn process_traced(&mut self, now: Now, link: usize, burst: &mut Burst<Mbuf>) -> bool {
+    fn process_traced<const DEALT: bool>(
+        &mut self,
+        now: Now,
+        link: usize,
+        burst: &mut Burst<Mbuf>,
+    ) -> bool {
         let Some(mut tracer) = self.tap.take(burst.len()) else {
             return false;
         };
@@ -157,26 +233,37 @@ impl Worker {
         for frame in burst.drain(..) {
             let bytes = frame.bytes();
             if tracer.wants(link, bytes) {
-                self.carry(now, link, &mut next, &mut tracer);
+                self.carry::<DEALT>(now, link, &mut next, &mut tracer);
                 tracer.begin(link, bytes);
                 next.push(frame);
-                self.carry(now, link, &mut next, &mut tracer);
+                self.carry::<DEALT>(now, link, &mut next, &mut tracer);
             } else {
                 next.push(frame);
             }
         }
-        self.carry(now, link, &mut next, &mut tracer);
+        self.carry::<DEALT>(now, link, &mut next, &mut tracer);
         self.tap.give_back(tracer);
         true
     }
 
     /// Carries frames under the eyes of a tracer, and sends what came of them.
-    fn carry(&mut self, now: Now, link: usize, burst: &mut Burst<Mbuf>, tracer: &mut WorkerTracer) {
-        if !burst.is_empty() {
-            self.pipeline
-                .process(now, link, burst, &mut self.pool, tracer);
-            self.send_traced(tracer);
+    fn carry<const DEALT: bool>(
+        &mut self,
+        now: Now,
+        link: usize,
+        burst: &mut Burst<Mbuf>,
+        tracer: &mut WorkerTracer,
+    ) {
+        if burst.is_empty() {
+            return;
         }
+        let (pipeline, pool) = (&mut self.pipeline, &mut self.pool);
+        if DEALT {
+            pipeline.process_dealt(now, link, burst, pool, tracer);
+        } else {
+            pipeline.process(now, link, burst, pool, tracer);
+        }
+        self.send_traced(tracer);
     }
 
     #[cold]
@@ -194,7 +281,7 @@ impl Worker {
 
     fn send_traced(&mut self, tracer: &mut WorkerTracer) {
         tracer.end();
-        for side in self.sides.iter().filter(|side| !side.sends()) {
+        for side in self.seat.sides.iter().filter(|side| !side.sends()) {
             tracer.handed_over(side.link);
         }
         self.send_with(|link, frame| tracer.refused(link, frame.bytes()));
@@ -209,7 +296,7 @@ impl Worker {
     /// The same, and shows the frames that a link has no room for.
     #[inline(always)]
     fn send_with(&mut self, mut refuse: impl FnMut(usize, &Mbuf)) {
-        for side in &mut self.sides {
+        for side in &mut self.seat.sides {
             let Some(output) = self.pipeline.output(side.link) else {
                 continue;
             };
@@ -243,7 +330,7 @@ impl Worker {
     /// Accounts for what is still in hand.
     fn finish(&mut self) {
         self.pipeline.finish();
-        for side in &mut self.sides {
+        for side in &mut self.seat.sides {
             let left = side.drop_handed_over();
             self.pipeline.taken_over(left);
             self.pipeline.sent(side.link, 0, 0, left);

@@ -59,7 +59,7 @@ pub use digest::Digest;
 pub use header::{Flaw, Process, State};
 pub use journal::{Journal, JournalError};
 pub use layout::Geometry;
-pub use link_info::{LinkErrors, LinkInfo, Queues};
+pub use link_info::{FanOut, LinkErrors, LinkInfo, Queues, worker_of_queue};
 pub use message::{Message, Reason, Reply};
 pub use record::{Record, RecordError};
 #[cfg(not(loom))]

@@ -7,7 +7,7 @@
 //! | word | meaning |
 //! |-----:|---------|
 //! | 0 | sequence |
-//! | 1 | bit 0 up, 1 there is a VLAN, 2 RSS, 3 promiscuous; 16–31 VLAN id, 32–47 MTU, 48–63 MTU asked for |
+//! | 1 | bit 0 up, 1 there is a VLAN, 2 RSS, 3 promiscuous, 4 frames are dealt out if need be, 5 always; 16–31 VLAN id, 32–47 MTU, 48–63 MTU asked for |
 //! | 2 | MAC address, first octet lowest |
 //! | 3 | 0–31 speed in Mbit/s, 32–63 MTU of the kernel's interface; 0 = unknown |
 //! | 4 | frames that the device dropped for want of room |
@@ -59,6 +59,8 @@ pub struct LinkInfo {
     pub rss: bool,
     /// Whether it receives frames for other MAC addresses too.
     pub promiscuous: bool,
+    /// How workers get frames that have no rx queue.
+    pub fan_out: FanOut,
     /// Rx offloads that the device has: DPDK's bits. None is switched on.
     pub rx_offloads: u64,
     /// Tx offloads that the device has, likewise.
@@ -67,6 +69,18 @@ pub struct LinkInfo {
     pub missed: u64,
     /// What else went wrong at the device since start.
     pub errors: LinkErrors,
+}
+
+/// How frames of a link reach workers that have no rx queue of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FanOut {
+    /// They do not, or every worker has one.
+    #[default]
+    Off,
+    /// From those that have one, as many as these cannot keep up with.
+    Auto,
+    /// From those that have one, as many as these keep.
+    Even,
 }
 
 /// Queues of a link's device.
@@ -100,6 +114,8 @@ impl LinkInfo {
             | u64::from(self.vlan.is_some()) << 1
             | u64::from(self.rss) << 2
             | u64::from(self.promiscuous) << 3
+            | u64::from(self.fan_out == FanOut::Auto) << 4
+            | u64::from(self.fan_out == FanOut::Even) << 5
             | u64::from(self.vlan.unwrap_or(0)) << 16
             | u64::from(self.mtu) << 32
             | u64::from(self.mtu_asked) << 48;
@@ -168,11 +184,48 @@ impl LinkInfo {
             },
             rss: flags & 4 != 0,
             promiscuous: flags & 8 != 0,
+            fan_out: match flags >> 4 & 3 {
+                0 => FanOut::Off,
+                1 => FanOut::Auto,
+                _ => FanOut::Even,
+            },
             rx_offloads,
             tx_offloads,
             missed,
             errors: LinkErrors { rx, tx, no_buffer },
         })
+    }
+
+    /// A sentence about the workers that have no rx queue of the link, which is number `link`, and get frames of it by software;
+    /// `None` if there are none, or they get none.
+    #[must_use]
+    pub fn dealing(&self, link: usize, workers: usize) -> Option<String> {
+        let rx = usize::from(self.queues.rx);
+        if self.fan_out == FanOut::Off || rx == 0 || rx >= workers {
+            return None;
+        }
+        let named = |queues: std::ops::Range<usize>| {
+            let numbers = queues.map(|queue| worker_of_queue(link, queue, workers));
+            let mut numbers: Vec<_> = numbers.collect();
+            numbers.sort_unstable();
+            let numbers: Vec<_> = numbers.iter().map(usize::to_string).collect();
+            match numbers.split_last() {
+                Some((last, [])) => (format!("worker {last}"), true),
+                Some((last, rest)) => (format!("workers {} and {last}", rest.join(", ")), false),
+                None => (String::new(), false),
+            }
+        };
+        let ((takers, is_one), (dealers, is_one_dealer)) = (named(rx..workers), named(0..rx));
+        let get = if is_one { "gets" } else { "get" };
+        let when = match (self.fan_out, is_one_dealer) {
+            (FanOut::Even, true) => ", as many as that keeps",
+            (FanOut::Even, false) => ", as many as those keep",
+            (_, true) => " when that cannot keep up",
+            (_, false) => " when those cannot keep up",
+        };
+        Some(format!(
+            "{takers} {get} frames from {dealers} by software{when}"
+        ))
     }
 
     /// Whether it describes the link of this name on this device.
@@ -181,6 +234,13 @@ impl LinkInfo {
         let cut = |bytes, text: &str| text[..end_of(text, bytes)].to_owned();
         self.name == cut(16, name) && self.device == cut(DEVICE, device)
     }
+}
+
+/// The worker that has queue number `queue` of link number `link`: it is another one for each link's first, so that work is
+/// spread where devices have few queues.
+#[must_use]
+pub const fn worker_of_queue(link: usize, queue: usize, workers: usize) -> usize {
+    (queue + link) % workers
 }
 
 fn words(lines: &[Line]) -> impl Iterator<Item = &AtomicU64> + Clone {
@@ -227,6 +287,7 @@ mod tests {
         fn reading_undoes_writing(
             texts in ("[a-z0-9]{1,15}", "[ -~]{0,96}", "[a-z_]{0,32}"),
             mac: [u8; 6], mtus: (u16, u16, u32), vlan in prop::option::of(1u16..=4094),
+            fan_out in prop::sample::select(vec![FanOut::Off, FanOut::Auto, FanOut::Even]),
             flags: [bool; 3], speed_mbps: u32, queues: [u16; 4], numbers: [u64; 6],
         ) {
             let lines = Slab::heap(LINK_LINES);
@@ -238,7 +299,7 @@ mod tests {
             let [missed, rx_offloads, tx_offloads, rx, tx, no_buffer] = numbers;
             let info = LinkInfo {
                 name, device, driver, mac, mtu, mtu_asked, interface_mtu, vlan, up, speed_mbps, queues, rss,
-                promiscuous, rx_offloads, tx_offloads, missed, errors: LinkErrors { rx, tx, no_buffer },
+                promiscuous, fan_out, rx_offloads, tx_offloads, missed, errors: LinkErrors { rx, tx, no_buffer },
             };
             info.write(&lines);
             prop_assert!(info.is_of(&info.name, &info.device));
@@ -275,5 +336,28 @@ mod tests {
         let read = LinkInfo::read(&lines).unwrap();
         assert_eq!(read.name, "aäääääää");
         assert!(read.is_of("aääääääää", "") && !read.is_of("aäääääää", "b"));
+    }
+
+    #[test]
+    fn who_gets_frames_by_software_is_said_in_a_sentence() {
+        let info = |rx, fan_out| LinkInfo {
+            queues: Queues {
+                rx,
+                ..Queues::default()
+            },
+            fan_out,
+            ..LinkInfo::default()
+        };
+        let said = |rx, fan_out, link, workers| info(rx, fan_out).dealing(link, workers);
+        assert_eq!(
+            said(1, FanOut::Auto, 0, 2).unwrap(),
+            "worker 1 gets frames from worker 0 by software when that cannot keep up"
+        );
+        assert_eq!(
+            said(2, FanOut::Even, 3, 4).unwrap(),
+            "workers 1 and 2 get frames from workers 0 and 3 by software, as many as those keep"
+        );
+        assert_eq!(said(2, FanOut::Auto, 0, 2), None);
+        assert_eq!(said(1, FanOut::Off, 0, 2), None);
     }
 }

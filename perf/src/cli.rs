@@ -27,6 +27,9 @@ enum Verb {
     /// What a worker loses while `portgate flows` walks through its table.
     #[command(after_help = examples::WALK)]
     Walk(engine::walk::Options),
+    /// What dealing frames out to another worker by software costs and brings.
+    #[command(after_help = examples::FAN_OUT)]
+    FanOut(engine::fan_out::Options),
     /// The kernel as kube-proxy programs it, and the gateway between the same veths (root).
     #[command(after_help = examples::KERNEL)]
     Kernel(kernel::Options),
@@ -71,6 +74,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().verb {
         Verb::Engine(options) => engine::run(&options),
         Verb::Walk(options) => engine::walk::run(&options),
+        Verb::FanOut(options) => engine::fan_out::run(&options),
         Verb::Kernel(options) => kernel::run(&options),
         Verb::KernelSender(options) => kernel::run_sender(&options),
         Verb::Capsule(options) => capsule::run(&options),

@@ -148,11 +148,28 @@ impl Ground {
         })
     }
 
+    /// Two workers and one queue; who has nothing to do looks again after a tenth of a second.
+    pub fn sleepy() -> Self {
+        let plan = Plan {
+            workers: 2,
+            fan_out: Some("even"),
+            ..Plan::default()
+        };
+        Self::with(plan, |text| {
+            text.replace("idle_sleep_us = 50", "idle_sleep_us = 100000")
+        })
+    }
+
     fn new(workers: u16, configure: impl FnOnce(String) -> String) -> Self {
-        let net = Topology::new(Plan {
+        let plan = Plan {
             workers,
             ..Plan::default()
-        });
+        };
+        Self::with(plan, configure)
+    }
+
+    fn with(plan: Plan, configure: impl FnOnce(String) -> String) -> Self {
+        let net = Topology::new(plan);
         net.apply(&[0]);
         let far = Namespace::new("far");
         for (near, device) in [("odd", "eth0"), ("narrow", "eth1"), ("bare", "eth2")] {

@@ -30,6 +30,8 @@ enum Scene {
     Tight,
     /// One whose tables are small, and become full.
     Full,
+    /// One of whose workers gets frames from the other, and sleeps long.
+    Sleepy,
     /// One whose data plane is killed: no process has the frames any more that could tell of them, so no trace
     /// shows them.
     Killed,
@@ -85,6 +87,7 @@ const fn scene(reason: Reason) -> Scene {
         | Reason::ServiceLimit
         | Reason::HostLimit => Scene::Tight,
         Reason::FlowTableFull | Reason::NeighbourTableFull => Scene::Full,
+        Reason::WorkerFull => Scene::Sleepy,
         Reason::Restart => Scene::Killed,
         // A worker would have to be stopped between two stores of an insert. The test is
         // `a_flow_that_another_worker_has_left_unfinished_is_dropped_for_the_race` of engine/tests/trace.rs.
@@ -110,6 +113,11 @@ fn what_limits_and_policies_drop_is_counted_and_traced_under_its_name() {
 #[test]
 fn what_full_tables_drop_is_counted_and_traced_under_its_name() {
     play(&Ground::full(), Scene::Full);
+}
+
+#[test]
+fn what_a_worker_has_no_room_for_is_counted_and_traced_under_its_name() {
+    play(&Ground::sleepy(), Scene::Sleepy);
 }
 
 /// Provokes the reasons of a scene, one after the other.

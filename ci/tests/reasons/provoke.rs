@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ci::capture::Capture;
 use ci::frames::{ARP, BROADCAST, IPV4, IPV6, TCP, UDP};
@@ -151,6 +151,17 @@ pub fn provoke(reason: Reason, ground: &Ground) {
         Reason::HostLimit => {
             for _ in 0..MANY {
                 wire.udp_to(own(), 9);
+            }
+        }
+        Reason::WorkerFull => {
+            // Whoever receives is kept awake, the other sleeps when the first ones come; its ring has a thousand places.
+            let end = Instant::now() + Duration::from_secs(3);
+            let mut ports = (1024..=u16::MAX).cycle();
+            while Instant::now() < end {
+                for port in ports.by_ref().take(64) {
+                    let frame = udp((CLIENT, port), ([198, 51, 100, 7].into(), PORT), b"a flood");
+                    wire.send(IPV4, &frame);
+                }
             }
         }
         Reason::FlowRace => panic!("{} is not provoked by frames", reason.name()),

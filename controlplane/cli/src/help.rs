@@ -50,10 +50,11 @@ At rest: received + originated = sent + all drops + (parked - unparked).
 
 JSON (one document):
   totals      received, sent, answered, originated, parked, unparked, flows_created,
-              flows_removed, refused, hits, bursts
+              flows_removed, refused, hits, bursts, handed_over, taken_over, half_open_evicted,
+              endpoint_resets, bad_records, bad_rings, updates_refused, taken_in, work_nanos
   drops       frames by reason, every reason
   links[]     name, rx_frames, rx_bytes, tx_frames, tx_bytes, unfinished_checksums, truncated,
-              dropped
+              dropped, dealt_out
   workers[]   worker, totals, drops
   main        totals, drops of the main core
   rates       with --interval or --watch: totals, drops, links[], workers[] again, each number by
@@ -68,7 +69,7 @@ Example:
 JSON (one document):
   links[]   name, device, driver, mac, mtu, vlan, up, speed_mbps (null = unknown), missed (frames
             that the device dropped for want of room), rx_frames, rx_bytes, tx_frames, tx_bytes,
-            unfinished_checksums, truncated, dropped, notes[]";
+            unfinished_checksums, truncated, dropped, dealt_out, fan_out, notes[]";
 
 /// After the options of `latency`.
 pub(crate) const LATENCY: &str = "\

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use engine::counters::LinkCounter;
-use hugepages::{LinkInfo, Region, offloads};
+use hugepages::{FanOut, LinkInfo, Region, offloads};
 use portgate_controlplane::observe::AllCounters;
 use serde_json::{Value, json};
 use settings::Settings;
@@ -152,6 +152,11 @@ fn document(at: usize, info: &LinkInfo, counters: &AllCounters) -> Value {
         "tx_descriptors": info.queues.tx_descriptors,
         "rss": info.rss,
         "promiscuous": info.promiscuous,
+        "fan_out": match info.fan_out {
+            FanOut::Off => "off",
+            FanOut::Auto => "auto",
+            FanOut::Even => "even",
+        },
         "rx_offloads_found": offloads::named(info.rx_offloads, &offloads::RX),
         "tx_offloads_found": offloads::named(info.tx_offloads, &offloads::TX),
         "rx_offloads_used": [],
@@ -174,7 +179,13 @@ fn notes(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {
     if !info.up {
         notes.push("the link is down".to_owned());
     }
-    notes.extend(refused(info, counters.workers().len()));
+    let dealt_out = counters.link(at, LinkCounter::DealtOut);
+    notes.extend(refused(at, info, counters.workers().len()));
+    if dealt_out > 0 {
+        notes.push(format!(
+            "{dealt_out} frames went to a worker without an rx queue"
+        ));
+    }
     let unfinished = counters.link(at, LinkCounter::UnfinishedChecksums);
     if unfinished > 0 {
         notes.push(format!(
@@ -215,7 +226,7 @@ fn notes(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {
 }
 
 /// What was asked of the device and is not there.
-fn refused(info: &LinkInfo, workers: usize) -> Vec<String> {
+fn refused(at: usize, info: &LinkInfo, workers: usize) -> Vec<String> {
     let mut notes = Vec::new();
     let LinkInfo { mtu, mtu_asked, .. } = info;
     if mtu < mtu_asked {
@@ -223,14 +234,19 @@ fn refused(info: &LinkInfo, workers: usize) -> Vec<String> {
             "the MTU is {mtu}, not the {mtu_asked} that links.mtu asks for: the device has no more"
         ));
     }
-    let queues = [("rx", info.queues.rx), ("tx", info.queues.tx)];
-    for (direction, count) in queues
-        .into_iter()
-        .filter(|(_, count)| usize::from(*count) < workers)
-    {
+    let queues = |count: u16, direction: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("the device has {count} {direction} queue{plural} for {workers} workers")
+    };
+    if usize::from(info.queues.rx) < workers {
+        let who = info.dealing(at, workers);
+        let who = who.unwrap_or_else(|| "the others receive nothing (links.fan_out)".to_owned());
+        notes.push(format!("{}: {who}", queues(info.queues.rx, "rx")));
+    }
+    if usize::from(info.queues.tx) < workers {
         notes.push(format!(
-            "the device has {count} {direction} queues for {workers} workers: frames are handed from \
-             one worker to another"
+            "{}: the others hand their frames to one that has one",
+            queues(info.queues.tx, "tx")
         ));
     }
     if info.queues.rx > 1 && !info.rss && !info.device.starts_with("af_packet:") {
@@ -272,14 +288,19 @@ mod tests {
             queues,
             ..LinkInfo::default()
         };
-        let notes = refused(&info, 2);
+        let notes = refused(0, &info, 2);
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].contains("1400, not the 9000"), "{notes:?}");
-        assert!(notes[1].contains("1 tx queues for 2 workers"), "{notes:?}");
+        assert!(notes[1].contains("1 tx queue for 2 workers"), "{notes:?}");
         assert!(notes[2].contains("no RSS"), "{notes:?}");
+        info.queues.rx = 1;
+        info.fan_out = hugepages::FanOut::Auto;
+        let notes = refused(1, &info, 2);
+        let dealt = "1 rx queue for 2 workers: worker 0 gets frames from worker 1 by software";
+        assert!(notes[1].contains(dealt), "{notes:?}");
         info.rss = true;
         info.mtu_asked = 1400;
-        assert_eq!(refused(&info, 1), [""; 0]);
+        assert_eq!(refused(0, &info, 1), [""; 0]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ const fn link_help(counter: LinkCounter) -> &'static str {
         }
         LinkCounter::Truncated => "Frames cut short by the device",
         LinkCounter::Dropped => "Frames dropped for any other reason",
+        LinkCounter::DealtOut => "Received frames that went to a worker without an rx queue",
     }
 }
 

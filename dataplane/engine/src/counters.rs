@@ -63,9 +63,9 @@ pub enum Total {
     Hits,
     /// Bursts that were not empty.
     Bursts,
-    /// Frames given to another worker, whose queue they leave by.
+    /// Frames given to another worker: to be carried, or because it has the queue that they leave by.
     HandedOver,
-    /// Frames taken from other workers, to be sent.
+    /// Frames taken from other workers, to be carried or to be sent.
     TakenOver,
     /// Half-open flows removed to make room for newer ones, among `FlowsRemoved`.
     HalfOpenEvicted,
@@ -78,11 +78,15 @@ pub enum Total {
     BadRings,
     /// Updates of the control plane that were refused.
     UpdatesRefused,
+    /// Frames that another worker received and dealt to this one, among `TakenOver`.
+    TakenIn,
+    /// Nanoseconds that bursts took this worker, about: those of the bursts that were timed, times as many as one stands for.
+    WorkNanos,
 }
 
 impl Total {
     /// All, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Received,
         Self::Sent,
         Self::Answered,
@@ -101,6 +105,8 @@ impl Total {
         Self::BadRecords,
         Self::BadRings,
         Self::UpdatesRefused,
+        Self::TakenIn,
+        Self::WorkNanos,
     ];
 
     /// Name in `portgate counters` and metrics.
@@ -125,6 +131,8 @@ impl Total {
             Self::BadRecords => "bad_records",
             Self::BadRings => "bad_rings",
             Self::UpdatesRefused => "updates_refused",
+            Self::TakenIn => "taken_in",
+            Self::WorkNanos => "work_nanos",
         }
     }
 }
@@ -147,11 +155,13 @@ pub enum LinkCounter {
     Truncated,
     /// Frames dropped for another reason than those two.
     Dropped,
+    /// Received frames that went to a worker that has no receive queue of the link.
+    DealtOut,
 }
 
 impl LinkCounter {
     /// All, in the order of their numbers, with their names in metrics and documents.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::RxFrames, "rx_frames"),
         (Self::RxBytes, "rx_bytes"),
         (Self::TxFrames, "tx_frames"),
@@ -159,6 +169,7 @@ impl LinkCounter {
         (Self::UnfinishedChecksums, "unfinished_checksums"),
         (Self::Truncated, "truncated"),
         (Self::Dropped, "dropped"),
+        (Self::DealtOut, "dealt_out"),
     ];
 }
 
@@ -315,8 +326,16 @@ impl Counters {
     }
 
     /// Books what a process that was killed left open: frames that it had in hand are drops
-    /// ([`Reason::Restart`]). Only while no worker runs.
-    pub fn settle(&self) {
+    /// ([`Reason::Restart`]). Only while no worker runs: see [`crate::settle`].
+    pub(crate) fn settle(&self) {
+        self.drop_many(Reason::Restart, self.open());
+        let total = |total| self.total(total);
+        let waiting = total(Total::Parked).wrapping_sub(total(Total::Unparked));
+        self.add(Total::Unparked, waiting);
+    }
+
+    /// Frames that came and of which it is not counted what became of them: waiting ones, while a worker runs.
+    pub(crate) fn open(&self) -> u64 {
         let total = |total| self.total(total);
         let drops: u64 = Reason::ALL.iter().map(|reason| self.drops(*reason)).sum();
         let came = total(Total::Received) + total(Total::Originated) + total(Total::TakenOver);
@@ -325,11 +344,7 @@ impl Counters {
             .wrapping_add(total(Total::HandedOver));
         let open = came.wrapping_sub(went);
         // More gone than come: killed between two counts of a burst. It cannot be told which.
-        if open <= u64::MAX / 2 {
-            self.drop_many(Reason::Restart, open);
-        }
-        let waiting = total(Total::Parked).wrapping_sub(total(Total::Unparked));
-        self.add(Total::Unparked, waiting);
+        if open <= u64::MAX / 2 { open } else { 0 }
     }
 
     /// A total.

@@ -8,7 +8,7 @@ use packet::plain::Start;
 use packet::{BURST, Buffer, Burst};
 
 use crate::carry::observe_translation;
-use crate::counters::{LinkCounter, ServiceFrames, Total};
+use crate::counters::{ServiceFrames, Total};
 use crate::family::{Family, Turned};
 use crate::flow::state::{ACK, FIN, REPLIED, RST};
 use crate::flow::{Entries, FlowTable, Place};
@@ -20,7 +20,11 @@ use crate::ways::WaysNow;
 impl<B: Buffer> Pipeline<B> {
     /// Stage 2 for frames that are not known yet (all, at first): finds the plain ones of family `F`.
     #[inline(always)]
-    pub(crate) fn classify<F: Tabled>(&mut self, input: usize, burst: &Burst<B>) -> Found {
+    pub(crate) fn classify<F: Tabled, const DEALT: bool>(
+        &mut self,
+        input: usize,
+        burst: &Burst<B>,
+    ) -> Found {
         let start = F::start(&self.starts, input);
         let table = F::table(&self.shared);
         let Frames {
@@ -37,11 +41,14 @@ impl<B: Buffer> Pipeline<B> {
         if is_first {
             let received = self.scratch.bytes;
             let count = burst.len() as u64;
-            self.counters.add(Total::Received, count);
             self.counters.add(Total::Bursts, 1);
-            self.counters.add_link(input, LinkCounter::RxFrames, count);
-            self.counters
-                .add_link(input, LinkCounter::RxBytes, received);
+            if DEALT {
+                // Received, and counted for the link, by the worker that dealt them.
+                self.counters.add(Total::TakenOver, count);
+                self.counters.add(Total::TakenIn, count);
+            } else {
+                self.received(input, count, received);
+            }
         }
         found
     }

@@ -29,7 +29,7 @@ use crate::topology::MssClamp;
 use crate::towards::Towards;
 
 /// Workers among which the upkeep of the tables is spread.
-const MAX_WORKERS: usize = 16;
+pub(crate) const MAX_WORKERS: usize = 16;
 
 /// The time of a burst, read once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +124,30 @@ impl<B: Buffer> Pipeline<B> {
         pool: &mut P,
         observer: &mut O,
     ) {
+        self.take_through::<P, O, false>(now, input, burst, pool, observer);
+    }
+
+    /// [`Pipeline::process`] for frames that another worker has received on link `input` and dealt to this one.
+    pub fn process_dealt<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        input: usize,
+        burst: &mut Burst<B>,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
+        self.take_through::<P, O, true>(now, input, burst, pool, observer);
+    }
+
+    #[inline(always)]
+    fn take_through<P: Pool<Buffer = B>, O: Observe, const DEALT: bool>(
+        &mut self,
+        now: Now,
+        input: usize,
+        burst: &mut Burst<B>,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         self.snapshots.refresh();
         let routes = self.snapshots.get().route_generation;
         self.egress.ways.refresh(&self.shared.neighbours, routes);
@@ -134,10 +158,10 @@ impl<B: Buffer> Pipeline<B> {
             received += bytes.len() as u64;
         }
         self.scratch.bytes = received;
-        let v4 = self.classify::<V4>(input, burst);
+        let v4 = self.classify::<V4, DEALT>(input, burst);
         let mut v6 = Found::default();
         if v4.others > 0 {
-            v6 = self.classify::<V6>(input, burst);
+            v6 = self.classify::<V6, DEALT>(input, burst);
             // What is not IPv6's is IPv4's, found before, or still unknown.
             if v6.others > v4.plain {
                 self.classify_unusual(input, burst);
@@ -237,6 +261,30 @@ impl<B: Buffer> Pipeline<B> {
     /// Counts frames taken over from another worker, to be sent.
     pub fn taken_over(&self, frames: u64) {
         self.counters.add(Total::TakenOver, frames);
+    }
+
+    /// Counts frames that were received on link `input` and go to another worker. To be called before that can have them: who
+    /// is killed in between has then lost count of none that live on.
+    #[inline]
+    pub fn dealt_out(&self, input: usize, frames: u64, bytes: u64) {
+        self.received(input, frames, bytes);
+        self.counters.add(Total::HandedOver, frames);
+        self.counters.add_link(input, LinkCounter::DealtOut, frames);
+    }
+
+    /// Counts frames that were received on link `input`, and for which the worker that they were dealt to had no room.
+    #[cold]
+    pub fn not_dealt_out(&self, input: usize, frames: u64, bytes: u64) {
+        self.received(input, frames, bytes);
+        self.counters.drop_many(Reason::WorkerFull, frames);
+        self.counters.add_link(input, LinkCounter::Dropped, frames);
+    }
+
+    #[inline(always)]
+    pub(crate) fn received(&self, input: usize, frames: u64, bytes: u64) {
+        self.counters.add(Total::Received, frames);
+        self.counters.add_link(input, LinkCounter::RxFrames, frames);
+        self.counters.add_link(input, LinkCounter::RxBytes, bytes);
     }
 
     /// Drops what waits for a next hop: the worker ends.

@@ -102,7 +102,7 @@ reasons! {
     AnswerRefused = "answer_refused",
     /// A source that no host can have, or that is this gateway's own (RFC 1812 section 5.3.7).
     BadSource = "bad_source",
-    /// In the hands of a data plane that was killed.
+    /// In the hands of a data plane that was killed, or on the way between two workers when it ended.
     Restart = "restart",
     /// A fragment without the whole transport header, or that reaches into it (RFC 1858, RFC 3128).
     FragmentTiny = "fragment_tiny",
@@ -126,6 +126,8 @@ reasons! {
     EndpointGone = "endpoint_gone",
     /// For the host's kernel, which gets only `limits.kernel_frames` a second, or had no room.
     HostLimit = "host_limit",
+    /// The worker that it was dealt to had no room.
+    WorkerFull = "worker_full",
 }
 
 impl Reason {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk::Mbuf;
-use engine::Shared;
+use engine::observe::Observe;
 use engine::publish::Subscriber;
 use engine::trace::Tracer;
+use engine::{Reason, Shared};
 use hugepages::region::monotonic_nanos;
 use packet::Buffer;
 
@@ -85,6 +86,22 @@ impl Tap {
         if let Some(mut tracer) = self.take(frames.len()) {
             for frame in frames {
                 tracer.refused(link, frame.bytes());
+            }
+            tracer.tell();
+            self.give_back(tracer);
+        }
+    }
+
+    /// Tells frames received on link `link` that are dropped before they come into the pipeline.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell_dropped(&mut self, link: usize, frames: &[Mbuf], reason: Reason) {
+        if let Some(mut tracer) = self.take(frames.len()) {
+            for frame in frames {
+                let bytes = frame.bytes();
+                if tracer.wants(link, bytes) && tracer.begin(link, bytes) {
+                    tracer.dropped(reason);
+                }
             }
             tracer.tell();
             self.give_back(tracer);

@@ -1,4 +1,4 @@
-use crate::{Limits, Mode, MssClamp, Seccomp, Source, load_str};
+use crate::{FanOut, Limits, Mode, MssClamp, Seccomp, Source, load_str};
 
 fn message(toml: &str) -> String {
     load_str(toml).unwrap_err().to_string()
@@ -69,6 +69,10 @@ fn a_full_configuration_means_what_it_says() {
         [settings.links[0].mss_clamp, settings.links[1].mss_clamp],
         [MssClamp::Off, MssClamp::Auto]
     );
+    assert_eq!(
+        [settings.links[0].fan_out, settings.links[1].fan_out],
+        [FanOut::Off, FanOut::Even]
+    );
     assert_eq!(settings.routes[1].link.as_deref(), Some("wan"));
     assert_eq!(settings.workers.count, 2);
     assert_eq!(
@@ -103,6 +107,19 @@ fn mss_clamp_rules() {
     refused(
         &link("mss_clamp = \"87\""),
         "`links[0].mss_clamp` is \"87\"; it must be \"off\", \"auto\" or \"88\" to \"8960\" bytes",
+    );
+}
+
+#[test]
+fn fan_out_rules() {
+    let fan_out = |text: &str| load_str(&link(text)).map(|settings| settings.links[0].fan_out);
+    assert_eq!(fan_out("").unwrap(), FanOut::Off);
+    assert_eq!(fan_out("fan_out = \"auto\"").unwrap(), FanOut::Auto);
+    assert_eq!(fan_out("fan_out = \"even\"").unwrap(), FanOut::Even);
+    assert_eq!(fan_out("fan_out = \"off\"").unwrap(), FanOut::Off);
+    refused(
+        &link("fan_out = \"on\""),
+        "`links[0].fan_out` is \"on\"; it must be \"off\", \"auto\" or \"even\"",
     );
 }
 

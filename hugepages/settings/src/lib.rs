@@ -161,8 +161,21 @@ pub struct Link {
     pub mtu: u16,
     /// What segment size TCP connections through the link may agree upon. Default: any.
     pub mss_clamp: MssClamp,
+    /// How frames reach workers that have no receive queue of the link. Default: not at all.
+    pub fan_out: FanOut,
     /// Tap interface by which the host's own programs use the link; made if there is none. `None` = they do not.
     pub kernel_interface: Option<String>,
+}
+
+/// `links.fan_out`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FanOut {
+    /// `off`: not at all.
+    Off,
+    /// `auto`: those that receive deal out what they cannot keep up with.
+    Auto,
+    /// `even`: those that receive deal out to all workers alike.
+    Even,
 }
 
 /// `links.mss_clamp`.

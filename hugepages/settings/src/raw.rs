@@ -177,6 +177,12 @@ pub struct Link {
     /// Default: `"off"`.
     #[serde(default)]
     pub mss_clamp: Option<String>,
+    /// Whether workers that have no receive queue of this link get frames of it, by software, from those that have one. `off`:
+    /// none; `auto`: as many as these cannot keep up with; `even`: always, all workers alike. A flow's frames stay in order.
+    ///
+    /// Default: `"off"`.
+    #[serde(default)]
+    pub fan_out: Option<String>,
     /// Tap interface by which programs of the gateway's own machine (BGP, SSH) use the link's addresses. It is made if there is
     /// none, with the link's MAC address; its addresses and its state are the operator's to set. No two links have the same, and
     /// a link with a `vlan` has none.

@@ -14,6 +14,10 @@ pub(super) const WALK: &str = "Examples:
   perf walk                                        a million flows, 30 pairs of seconds with and without
   perf walk --flows 100000 --pairs 5 --json        fewer, as a line of JSON";
 
+pub(super) const FAN_OUT: &str = "Examples:
+  perf fan-out --huge-pages auto                   65,536 flows, one worker that receives and one that does not (root)
+  perf fan-out --flows 1000000 --json              a million, as a line of JSON";
+
 pub(super) const KERNEL: &str = "Examples:
   perf kernel                                      nftables, iptables and the gateway between the same veths
   perf kernel --services 1 --flows 1000 --json     one size of each, as JSON lines";

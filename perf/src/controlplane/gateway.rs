@@ -81,7 +81,8 @@ pub fn run(options: &Options) -> Result<(), Error> {
         )
     };
     if origin == Origin::TakenOver {
-        (0..COUNTERS).for_each(|worker| counters(worker).settle());
+        let all: Vec<_> = (0..COUNTERS).map(counters).collect();
+        engine::settle::settle(&all);
     }
     let mut updater =
         Updater::new(region.clone(), installed, shared.clone(), counters(1)).map_err(fail)?;

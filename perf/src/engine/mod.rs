@@ -6,6 +6,7 @@
 
 mod callgrind;
 pub mod cluster;
+pub mod fan_out;
 mod floors;
 pub mod flows;
 mod gate;

@@ -100,7 +100,8 @@ impl DataPlane {
             Counters::new(region.worker_counters(worker), services)
         };
         if origin == Origin::TakenOver {
-            (0..=WORKERS).for_each(|worker| counters(worker).settle());
+            let all: Vec<_> = (0..=WORKERS).map(counters).collect();
+            engine::settle::settle(&all);
         }
         let updater = Updater::new(region.clone(), installed, shared.clone(), counters(WORKERS))
             .expect("a region of our own");

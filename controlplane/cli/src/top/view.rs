@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use engine::Reason;
 use engine::counters::{Counters, LinkCounter, ServiceCounter, Total};
-use portgate_controlplane::observe::{AllCounters, Histogram, drops, total};
+use portgate_controlplane::observe::{AllCounters, drops, total};
 use serde_json::{Value, json};
 use settings::Settings;
 
@@ -43,9 +43,10 @@ pub(super) struct Reading {
 }
 
 struct Worker {
+    /// That it carried, whoever received them.
     frames: u64,
     bursts: u64,
-    times: Histogram,
+    work_nanos: u64,
 }
 
 /// What has happened between two readings; rates are for a second.
@@ -71,7 +72,7 @@ pub(super) struct WorkerView {
     pub(super) frames: f64,
     /// Frames in a burst on average.
     pub(super) burst: f64,
-    /// Part of its time that goes into bursts that are not empty, from rx to tx.
+    /// Part of its time that goes into bursts that are not empty.
     pub(super) load: f64,
 }
 
@@ -82,10 +83,15 @@ impl Reading {
         let counters = AllCounters::of(&region);
         let installed = Installed::of(&region)?;
         let geometry = region.geometry();
-        let worker = |block: &Counters| Worker {
-            frames: block.total(Total::Received),
-            bursts: block.total(Total::Bursts),
-            times: Histogram::of_bursts(block),
+        let worker = |block: &Counters| {
+            let links = 0..usize::from(geometry.links);
+            let dealt_out = links.map(|at| block.link(at, LinkCounter::DealtOut));
+            let received = block.total(Total::Received) + block.total(Total::TakenIn);
+            Worker {
+                frames: received.saturating_sub(dealt_out.sum()),
+                bursts: block.total(Total::Bursts),
+                work_nanos: block.total(Total::WorkNanos),
+            }
         };
         let links = observe::link_names(&region).into_iter().enumerate();
         let services = installed.services().into_iter().filter_map(|service| {
@@ -133,7 +139,7 @@ impl View {
             WorkerView {
                 frames,
                 burst: if bursts > 0.0 { frames / bursts } else { 0.0 },
-                load: (bursts * mean(before, now)).min(1.0),
+                load: (rate(before.work_nanos, now.work_nanos) / 1e9).min(1.0),
             }
         });
         let links = before.links.iter().zip(&now.links);
@@ -199,18 +205,6 @@ impl View {
     }
 }
 
-/// Mean time in seconds of the bursts that were timed between two readings; of all so far if none was.
-fn mean(before: &Worker, now: &Worker) -> f64 {
-    let mut since = now.times.clone();
-    since.subtract(&before.times);
-    let mean = |times: &Histogram| times.sum() / times.count().max(1) as f64;
-    if since.count() > 0 {
-        mean(&since)
-    } else {
-        mean(&now.times)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -218,7 +212,6 @@ mod tests {
     use super::*;
 
     fn reading(at: Instant, frames: u64) -> Reading {
-        let times = Histogram::new([(9.5e-6, 10.5e-6, frames / 640)].into_iter());
         let service = |name: &str, frames| (name.to_owned(), [frames, 0, 0, 0]);
         Reading {
             at,
@@ -229,7 +222,7 @@ mod tests {
             workers: vec![Worker {
                 frames,
                 bursts: frames / 10,
-                times,
+                work_nanos: frames * 1000,
             }],
             links: vec![("a".to_owned(), [frames, 0, 0, 0])],
             services: [service("x/slow", 5), service("x/fast", frames)].into(),
@@ -257,7 +250,7 @@ mod tests {
         );
         let worker = &view.workers[0];
         assert_eq!((worker.frames, worker.burst), (32_000.0, 10.0));
-        // 3,200 bursts of 10 µs a second.
+        // 32,000 frames of a microsecond a second.
         assert!((0.030..0.034).contains(&worker.load), "{}", worker.load);
         let document = view.document();
         assert_eq!(document["services"][0]["frames"], 32_000.0);

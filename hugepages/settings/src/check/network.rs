@@ -8,7 +8,7 @@ use super::value::{
     address_with_length, cidr, is_link_local, number, unicast_address, why_not_unicast, wrong,
 };
 use crate::error::Error;
-use crate::{Link, MssClamp, Route, raw};
+use crate::{FanOut, Link, MssClamp, Route, raw};
 
 /// Smallest IPv6 MTU: RFC 8200, section 5.
 const MIN_MTU_V6: u16 = 1280;
@@ -49,6 +49,7 @@ fn link(at: &str, typed: &raw::Link, before: &[Link]) -> Result<Link, Error> {
         vlan,
         mtu,
         mss_clamp: mss_clamp(at, typed.mss_clamp.as_deref())?,
+        fan_out: fan_out(at, typed.fan_out.as_deref())?,
         kernel_interface: kernel_interface(at, typed, before)?,
     })
 }
@@ -76,6 +77,18 @@ fn kernel_interface(at: &str, typed: &raw::Link, before: &[Link]) -> Result<Opti
         return refuse("be left out on a link with a vlan: the kernel's frames get no tag");
     }
     Ok(Some(name.clone()))
+}
+
+fn fan_out(at: &str, typed: Option<&str>) -> Result<FanOut, Error> {
+    match typed {
+        None | Some("off") => Ok(FanOut::Off),
+        Some("auto") => Ok(FanOut::Auto),
+        Some("even") => Ok(FanOut::Even),
+        Some(text) => {
+            let rule = "be \"off\", \"auto\" or \"even\"";
+            Err(wrong(&format!("{at}.fan_out"), text, rule))
+        }
+    }
 }
 
 /// Below 88 bytes are the smallest sizes that some hosts take for an attack (Linux's `tcp_min_snd_mss` is 48).
