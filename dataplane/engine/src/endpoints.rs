@@ -223,7 +223,7 @@ impl EndpointSlots {
     /// Takes the next slot for this key.
     fn take(&self, key: &[u64; 3]) -> Option<u32> {
         let count = self.count()?;
-        let more = |given: u64| (given < self.most as u64).then_some(given + 1);
+        let more = |given: u64| (given < self.most as u64).then(|| given + 1);
         // Release meets the Acquire in `given`; the number itself is nobody else's whatever the order.
         let number = count
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
@@ -353,6 +353,11 @@ mod tests {
         assert_eq!(slots.slot(3, &backend(1, true)), 3);
         assert_eq!(slots.service(u32::MAX), SHARED_SLOT);
         assert_eq!(slots.all().count(), 0);
+        // The count alone.
+        for word in slots.index.iter().skip(1).flat_map(|line| &line.0) {
+            word.store(0, Ordering::Relaxed);
+        }
+        assert_eq!(slots.slot(3, &backend(1, true)), 3);
     }
 }
 
