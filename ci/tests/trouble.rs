@@ -82,15 +82,15 @@ fn an_mtu_that_the_device_has_not_is_refused_with_the_one_that_it_has() {
     let file = net.directory().join("jumbo.toml");
     let text = net
         .configuration()
-        .replace("\"af_packet:pods\"", "\"af_packet:pods\"\nmtu = 9000");
+        .replace("\"af_packet:pods\"", "\"af_packet:pods\"\nmtu = 1600");
     fs::write(&file, text).expect("the file is written");
     expect_refusal(
         &net.gateway,
         "portgate-dataplane",
         &["--config", &file.to_string_lossy()],
         &[
-            "link pods: mtu is 9000, and af_packet:pods has at most 1500: set links.mtu to 1500, or the interface's own MTU \
-             to 9000",
+            "link pods: mtu is 1600, and af_packet:pods has at most 1500: set links.mtu to 1500, or the interface's own MTU \
+             to 1600",
         ],
     );
 }
