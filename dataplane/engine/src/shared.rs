@@ -90,7 +90,7 @@ impl Default for Options {
             nodeport_range: (30_000, 32_767),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
-            endpoint_counters: 1 << 14,
+            endpoint_counters: 1 << 12,
         }
     }
 }

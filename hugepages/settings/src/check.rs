@@ -279,7 +279,7 @@ fn limits(typed: &raw::Limits) -> Result<Limits, Error> {
         endpoint_counters: number(
             "limits.endpoint_counters",
             typed.endpoint_counters,
-            1 << 14,
+            1 << 12,
             0..=1 << 18,
         )?,
     })

@@ -39,7 +39,7 @@ fn a_gateway_section_alone_is_enough_and_the_rest_has_defaults() {
             new_flows_per_source: 0,
             new_flows_per_service: 0,
             kernel_frames: 5_000,
-            endpoint_counters: 16_384,
+            endpoint_counters: 4_096,
         }
     );
     let Source::Manifests { path } = settings.source else {
@@ -83,7 +83,7 @@ fn a_full_configuration_means_what_it_says() {
             new_flows_per_source: 2000,
             new_flows_per_service: 50_000,
             kernel_frames: 5_000,
-            endpoint_counters: 16_384,
+            endpoint_counters: 4_096,
         }
     );
     assert_eq!(

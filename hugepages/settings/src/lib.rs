@@ -229,7 +229,7 @@ pub struct Limits {
     pub new_flows_per_service: u32,
     /// Frames a second that each worker gives to the host's kernel, of links with a `kernel_interface`. Default 5,000.
     pub kernel_frames: u32,
-    /// Endpoints that have counters of their own, 0–262,144. Default 16,384.
+    /// Endpoints that have counters of their own, 0–262,144. Default 4,096.
     pub endpoint_counters: u32,
 }
 

@@ -265,9 +265,9 @@ pub struct Limits {
     pub kernel_frames: Option<Int>,
     /// Endpoints of services with counters of their own, while the region has slots for them: four with each slot for a service. An
     /// endpoint gets them with its first flow; what goes to others is counted by their services alone. Counters of far
-    /// more than 16,384 endpoints, if all have traffic, do not fit a core's cache, and frames take longer. 0 means none.
+    /// more than 4,096 endpoints, if all have traffic, do not fit a core's cache, and frames take longer. 0 means none.
     ///
-    /// Unit: endpoints. Default: `16384`.
+    /// Unit: endpoints. Default: `4096`.
     pub endpoint_counters: Option<Int>,
 }
 
