@@ -82,6 +82,21 @@ impl Region {
         geometry: &Geometry,
         group: Option<u32>,
     ) -> Result<(Self, Origin), RegionError> {
+        Self::create_seeded(path, geometry, group, None)
+    }
+
+    /// [`Region::create_for`], and a region that is made gets these [`Region::seeds`], so that a test's run can be
+    /// repeated; `None` = random ones, which nobody can foresee who chooses addresses and ports.
+    ///
+    /// # Errors
+    ///
+    /// As [`Region::create_for`].
+    pub fn create_seeded(
+        path: &Path,
+        geometry: &Geometry,
+        group: Option<u32>,
+        seeds: Option<[u64; 2]>,
+    ) -> Result<(Self, Origin), RegionError> {
         let layout = Layout::new(geometry).map_err(RegionError::Geometry)?;
         let lock = file::lock_dataplane(path, group)?;
         let origin = match file::open(path, true) {
@@ -112,7 +127,11 @@ impl Region {
                 }
             }
         };
-        let region = Self::make(path, geometry, layout, group, lock)?;
+        let seeds = match seeds {
+            Some(seeds) => seeds,
+            None => [random(path)?, random(path)?],
+        };
+        let region = Self::make(path, geometry, layout, group, seeds, lock)?;
         Ok((region, origin))
     }
 
@@ -262,12 +281,13 @@ impl Region {
         geometry: &Geometry,
         layout: Layout,
         group: Option<u32>,
+        seeds: [u64; 2],
         lock: File,
     ) -> Result<Self, RegionError> {
         let nascent = Nascent::create(path, layout.total(), DATA_MODE, group)?;
         let identity = Identity {
             id: random(path)?,
-            seeds: [random(path)?, random(path)?],
+            seeds,
             created: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_nanos() as u64),

@@ -88,8 +88,8 @@ pub(crate) struct Hosts {
     pub(crate) connections: HashMap<(SocketAddr, u8), Connection>,
     /// Answers that clients have got.
     pub(crate) answers: u64,
-    /// Whether what is learned of pods now holds later.
-    pub(crate) is_settled: bool,
+    /// The step since which nothing has changed: who answers a question that was asked since then will be asked again.
+    pub(crate) settled_since: Option<u32>,
     /// Number of the step now.
     pub(crate) step: u32,
 }
@@ -222,14 +222,16 @@ impl Hosts {
             connection.is_open |= flags & SYN != 0;
             return;
         }
-        let Some([id, _]) = numbers(payload) else {
+        let Some([id, asked]) = numbers(payload) else {
             return;
         };
         assert_eq!(id, connection.id, "an answer to somebody else's question");
         (connection.is_open, connection.heard) = (true, second);
         connection.answers += 1;
         self.answers += 1;
-        if self.is_settled && connection.pod.is_none() && !connection.may_have_ended {
+        // An answer to an earlier question, which waited at the gateway, may be of a flow that is no more.
+        let is_of_now = self.settled_since.is_some_and(|since| asked > since);
+        if is_of_now && connection.pod.is_none() && !connection.may_have_ended {
             let family = usize::from(to.is_ipv6());
             let pod = payload
                 .get(8)

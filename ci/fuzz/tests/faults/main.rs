@@ -14,7 +14,7 @@
 //! wanted, by digest, and every open connection still gets answers.
 //!
 //! `PORTGATE_FAULT_SEEDS=7,8` runs these seeds alone, `PORTGATE_FAULT_STEPS=100000` longer ones. A failing run
-//! prints its seed.
+//! prints its seed, and a seed gives the same run again: the region's hash seeds come from it as well.
 //!
 //! Seen to catch: a TCP segment translated without the update of its checksum.
 
@@ -51,6 +51,8 @@ const QUIET: u64 = 12_000;
 
 struct Rig {
     random: Random,
+    /// Of the region's keyed hashes.
+    hash_seeds: [u64; 2],
     path: PathBuf,
     control: Option<Control>,
     data: Option<DataPlane>,
@@ -71,8 +73,10 @@ struct Rig {
 impl Rig {
     fn new(seed: u64) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
+        let mut random = Random::new(seed);
         Self {
-            random: Random::new(seed),
+            hash_seeds: [random.word(), random.word()],
+            random,
             path: folder.path().join("portgate/region"),
             control: None,
             data: None,
@@ -106,7 +110,11 @@ impl Rig {
                 self.send(link, false, bytes);
             }
         }
-        self.hosts.is_settled = self.is_settled();
+        if !self.is_settled() {
+            self.hosts.settled_since = None;
+        } else if self.hosts.settled_since.is_none() {
+            self.hosts.settled_since = Some(self.hosts.step);
+        }
         if let Some(data) = &self.data {
             data.check();
         }
@@ -156,7 +164,7 @@ impl Rig {
     /// Something changes: what is learned of pods before it has come through does not hold.
     fn unsettle(&mut self) {
         self.last_change = self.step;
-        self.hosts.is_settled = false;
+        self.hosts.settled_since = None;
     }
 
     /// Something happens.
@@ -334,7 +342,7 @@ impl Rig {
     }
 
     fn start_data(&mut self, cost: usize, before: &[String]) {
-        let data = DataPlane::start(&self.path, self.step);
+        let data = DataPlane::start(&self.path, self.step, self.hash_seeds);
         let after = data.flows();
         let lost = before.iter().filter(|flow| !after.contains(flow)).count();
         assert!(lost <= cost, "{lost} flows lost, {cost} were half-written");

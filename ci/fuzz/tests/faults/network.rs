@@ -10,12 +10,15 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
-    pub(crate) fn below(&mut self, count: usize) -> usize {
+    pub(crate) fn word(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        let word = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
-        ((u128::from(word) * count as u128) >> 64) as usize
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, count: usize) -> usize {
+        ((u128::from(self.word()) * count as u128) >> 64) as usize
     }
 
     pub(crate) fn one_in(&mut self, count: usize) -> bool {

@@ -77,15 +77,16 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    /// Takes the region at `path` over, or makes it, as the process does.
-    pub(crate) fn start(path: &Path, seed: u64) -> Self {
+    /// Takes the region at `path` over, or makes it with these seeds, as the process does.
+    pub(crate) fn start(path: &Path, seed: u64, hash_seeds: [u64; 2]) -> Self {
         let geometry = Geometry {
             command_records: 64,
             reply_records: 64,
             journal_records: 512,
             ..Geometry::new(WORKERS + 1, 2, FLOWS, FLOWS)
         };
-        let (region, origin) = Region::create(path, &geometry).expect("a region");
+        let (region, origin) =
+            Region::create_seeded(path, &geometry, None, Some(hash_seeds)).expect("a region");
         assert!(
             matches!(origin, Origin::Fresh | Origin::TakenOver),
             "{origin}"
