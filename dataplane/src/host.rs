@@ -7,14 +7,16 @@
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use dpdk::{LocalPool, Mbuf, Mempool, Tap};
+use dpdk::{LocalPool, Mbuf, Mempool};
 use engine::Reason;
 use engine::counters::{Counters, Total};
+use engine::observe::{Observe, Own};
 use packet::{Buffer, Pool};
 use settings::Settings;
 
 use crate::Error;
 use crate::handover::Handover;
+use crate::trace::Tap;
 
 /// Frames that may wait for the main core, per link.
 const CAPACITY: usize = 1024;
@@ -26,7 +28,7 @@ const AT_ONCE: usize = 256;
 const LONGEST: usize = 9_018;
 
 /// The open taps, by link.
-pub(crate) type Taps = Vec<Option<Tap>>;
+pub(crate) type Taps = Vec<Option<dpdk::Tap>>;
 
 /// Opens the taps that the links want; each is given its link's MAC address.
 pub(crate) fn open(settings: &Settings, macs: &[[u8; 6]]) -> Result<Taps, Error> {
@@ -35,7 +37,7 @@ pub(crate) fn open(settings: &Settings, macs: &[[u8; 6]]) -> Result<Taps, Error>
         let Some(name) = &link.kernel_interface else {
             return Ok(None);
         };
-        match Tap::open(name, *mac) {
+        match dpdk::Tap::open(name, *mac) {
             Ok(tap) => Ok(Some(tap)),
             Err(error) => Err(Error::Tap {
                 link: link.name.clone(),
@@ -72,11 +74,12 @@ pub(crate) struct Host {
     pool: LocalPool,
     counters: Counters,
     buffer: Box<[u8; LONGEST]>,
+    trace: Tap,
 }
 
 struct Shared {
     link: usize,
-    tap: Tap,
+    tap: dpdk::Tap,
     from_workers: Arc<ArrayQueue<Mbuf>>,
     to_link: Handover,
 }
@@ -88,6 +91,7 @@ impl Host {
         to_links: &[Option<Handover>],
         pool: &Mempool,
         counters: Counters,
+        trace: Tap,
     ) -> Self {
         let links = taps.into_iter().zip(to_links).enumerate();
         let links = links.filter_map(|(link, (tap, to_link))| {
@@ -103,6 +107,7 @@ impl Host {
             pool: pool.local(),
             counters,
             buffer: Box::new([0; LONGEST]),
+            trace,
         }
     }
 
@@ -118,6 +123,9 @@ impl Host {
 
     /// Carries what there is, within bounds; whether there was any.
     pub(crate) fn poll(&mut self) -> bool {
+        if self.trace.is_on() {
+            self.trace.look();
+        }
         let mut carried = 0;
         for at in 0..self.links.len() {
             carried += self.give_kernel(at) + self.hear_kernel(at);
@@ -146,6 +154,13 @@ impl Host {
                 self.counters.add(Total::Sent, 1);
             } else {
                 self.counters.drop(Reason::HostLimit);
+                if self.trace.is_on() {
+                    self.trace.tell(|tracer| {
+                        tracer.own_begins(shared.link, Own::ForHost, frame.bytes());
+                        tracer.dropped(Reason::HostLimit);
+                        tracer.own_ends();
+                    });
+                }
             }
         }
         AT_ONCE
@@ -169,6 +184,14 @@ impl Host {
             }
             frame.bytes_mut().copy_from_slice(&self.buffer[..len]);
             self.counters.add(Total::Originated, 1);
+            if self.trace.is_on() {
+                self.trace.tell(|tracer| {
+                    tracer.own_begins(shared.link, Own::OfHost, frame.bytes());
+                    tracer.queued(shared.link, frame.bytes());
+                    tracer.own_ends();
+                    tracer.handed_over(shared.link);
+                });
+            }
             // There was room, and nobody else puts frames in but workers that have no queue.
             match shared.to_link.push(frame) {
                 Ok(()) => self.counters.add(Total::HandedOver, 1),

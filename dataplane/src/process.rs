@@ -298,7 +298,8 @@ impl Gateway {
             seed: RandomState::new().hash_one(0),
         };
         let (seats, to_links) = handover::assign(links, usize::from(workers), &ways);
-        let mut host = Host::new(taps, &to_links, &self.pool, counters(workers));
+        let trace = desk.tap(&shared, engine::trace::MAIN_CORE);
+        let mut host = Host::new(taps, &to_links, &self.pool, counters(workers), trace);
         let (halt, started) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let parts = Parts {
             shared: &shared,

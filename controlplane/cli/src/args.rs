@@ -201,7 +201,7 @@ pub struct TraceOptions {
     /// Only frames of this protocol.
     #[arg(long)]
     pub protocol: Option<Transport>,
-    /// Only frames that come in by this link.
+    /// Only frames that come in by this link, or that the gateway itself begins there.
     #[arg(long, value_name = "NAME")]
     pub link: Option<String>,
     /// Only frames that are dropped.

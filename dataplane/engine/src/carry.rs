@@ -219,7 +219,7 @@ impl<B: Buffer> Pipeline<B> {
                 if let Some(solicitation) = self.shared.neighbours.solicit(neighbour, now.second) {
                     let topology = &self.shared.topology;
                     self.egress
-                        .solicit(&solicitation, topology, &self.counters, pool);
+                        .solicit(&solicitation, topology, &self.counters, pool, observer);
                 }
             }
             Err(reason) => {

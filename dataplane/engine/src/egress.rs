@@ -11,7 +11,7 @@ use packet::{Buffer, Burst, Pool, arp, ndp};
 use crate::counters::{Counters, Total};
 use crate::host::Exceptions;
 use crate::neighbour::{Neighbours, Solicitation, Word};
-use crate::observe::Observe;
+use crate::observe::{Observe, Own};
 use crate::reason::Reason;
 use crate::topology::{LinkConfig, Topology};
 use crate::ways::Ways;
@@ -150,7 +150,7 @@ impl<B: Buffer> Egress<B> {
                 || second.saturating_sub(parked.since) > PARKED_SECONDS;
             if !gone && (word.mac().is_none() || self.is_full(word.link())) {
                 if let Some(solicitation) = neighbours.solicit(parked.neighbour, second) {
-                    self.solicit(&solicitation, topology, counters, pool);
+                    self.solicit(&solicitation, topology, counters, pool, observer);
                 }
                 self.parked.push(parked);
                 continue;
@@ -190,12 +190,13 @@ impl<B: Buffer> Egress<B> {
 
     /// Asks for a neighbour's MAC address, by ARP or neighbour discovery.
     #[cold]
-    pub(crate) fn solicit(
+    pub(crate) fn solicit<O: Observe>(
         &mut self,
         solicitation: &Solicitation,
         topology: &Topology,
         counters: &Counters,
         pool: &mut impl Pool<Buffer = B>,
+        observer: &mut O,
     ) {
         let number = usize::from(solicitation.link);
         let Some(link) = topology.links.get(number) else {
@@ -224,9 +225,15 @@ impl<B: Buffer> Egress<B> {
         };
         if written {
             counters.add(Total::Originated, 1);
+            if O::WATCHES {
+                observer.own_begins(number, Own::Question, frame.bytes());
+                observer.queued(number, frame.bytes());
+            }
             if let Err(reason) = self.push(number, frame) {
                 counters.drop(reason);
+                observer.dropped(reason);
             }
+            observer.own_ends();
         }
     }
 

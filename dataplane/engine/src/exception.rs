@@ -44,7 +44,10 @@ impl<B: Buffer> Pipeline<B> {
         }
         exceptions.spent.1 += 1;
         match exceptions.host.take(input, frame) {
-            Ok(()) => self.counters.add(Total::HandedOver, 1),
+            Ok(()) => {
+                self.counters.add(Total::HandedOver, 1);
+                observer.given_to_host();
+            }
             Err(frame) => self.drop_frame(input, frame, Reason::HostLimit, observer),
         }
     }

@@ -20,7 +20,7 @@ use crate::counters::Total;
 use crate::family::{V4, V6};
 use crate::flow::{Direction, Hit};
 use crate::lane::{Tabled, Work};
-use crate::observe::Observe;
+use crate::observe::{Observe, Own};
 use crate::orders::Order;
 use crate::pipeline::{Now, Pipeline};
 use crate::reason::Reason;
@@ -80,26 +80,37 @@ impl<B: Buffer> Pipeline<B> {
             let other = translated::<F>(hit, parsed.protocol);
             let segment = segment(&other, RST, seq, 0);
             self.counters.reset(slot);
-            self.originate::<F, P>(now, &segment, slot, pool);
+            self.originate::<F, P, O>(now, &segment, slot, pool, observer);
         }
     }
 
     /// Asks the sides of flows that were marked for a segment.
-    pub(crate) fn part_with_gone<P: Pool<Buffer = B>>(&mut self, now: Now, pool: &mut P) {
+    pub(crate) fn part_with_gone<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         for _ in 0..FLOWS_A_TURN {
             let Some(order) = self.shared.orders.take() else {
                 return;
             };
             if order.v6 {
-                self.ask_sides::<V6, P>(now, &order, pool);
+                self.ask_sides::<V6, P, O>(now, &order, pool, observer);
             } else {
-                self.ask_sides::<V4, P>(now, &order, pool);
+                self.ask_sides::<V4, P, O>(now, &order, pool, observer);
             }
         }
     }
 
     #[cold]
-    fn ask_sides<F: Tabled, P: Pool<Buffer = B>>(&mut self, now: Now, order: &Order, pool: &mut P) {
+    fn ask_sides<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        order: &Order,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         let table = F::table(&self.shared);
         let Some((forward, life)) = table.content(order.index) else {
             return;
@@ -122,19 +133,20 @@ impl<B: Buffer> Pipeline<B> {
                 // Numbers that are outside any window but by chance, and harmless then: nothing is in it.
                 let random = self.next_random();
                 let asking = segment(&tuple, ACK, (random >> 32) as u32, random as u32);
-                self.originate::<F, P>(now, &asking, slot, pool);
+                self.originate::<F, P, O>(now, &asking, slot, pool, observer);
             }
         }
     }
 
     /// Sends a segment of the gateway's own.
     #[cold]
-    fn originate<F: Tabled, P: Pool<Buffer = B>>(
+    fn originate<F: Tabled, P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
         segment: &Segment,
         slot: u32,
         pool: &mut P,
+        observer: &mut O,
     ) {
         // Without a buffer, route or neighbour the next try comes soon.
         let Some(mut frame) = pool.alloc() else {
@@ -154,7 +166,17 @@ impl<B: Buffer> Pipeline<B> {
         self.counters.add(Total::Originated, 1);
         let link = usize::from(word.link());
         let way = (hop.neighbour(), word);
-        self.leave(now, link, frame, &parsed, way, pool, &mut ());
+        if O::WATCHES {
+            let what = if segment.flags & RST != 0 {
+                Own::Reset
+            } else {
+                Own::Probe
+            };
+            observer.own_begins(link, what, frame.bytes());
+            observer.next_hop(hop.neighbour());
+        }
+        self.leave(now, link, frame, &parsed, way, pool, observer);
+        observer.own_ends();
     }
 }
 

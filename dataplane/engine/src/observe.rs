@@ -42,6 +42,15 @@ pub trait Observe {
     /// A frame was turned into an answer to its sender.
     fn answered(&mut self) {}
 
+    /// A frame was given to the host's kernel.
+    fn given_to_host(&mut self) {}
+
+    /// A frame that nobody sent here begins, for `link`: what follows is about it, until [`Observe::own_ends`].
+    fn own_begins(&mut self, _link: usize, _what: Own, _bytes: &[u8]) {}
+
+    /// What follows is about the frame again that was observed before.
+    fn own_ends(&mut self) {}
+
     /// A frame was dropped.
     fn dropped(&mut self, _reason: Reason) {}
 }
@@ -53,6 +62,35 @@ pub enum Waits {
     Neighbour,
     /// The first fragment of its datagram.
     FirstFragment,
+}
+
+/// A frame that did not come in by a link, and begins its way here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Own {
+    /// The question after a neighbour's MAC address.
+    Question,
+    /// A reset to the other side of a connection whose endpoint is gone.
+    Reset,
+    /// A segment that makes a side of such a connection answer.
+    Probe,
+    /// What the host's kernel sends.
+    OfHost,
+    /// What the host's kernel is to have, at its interface.
+    ForHost,
+}
+
+impl Own {
+    /// Name for programs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Question => "neighbour_question",
+            Self::Reset => "endpoint_reset",
+            Self::Probe => "endpoint_probe",
+            Self::OfHost => "of_host",
+            Self::ForHost => "for_host",
+        }
+    }
 }
 
 impl Observe for () {

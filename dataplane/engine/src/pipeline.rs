@@ -226,9 +226,9 @@ impl<B: Buffer> Pipeline<B> {
         counters.add(Total::FlowsRemoved, gone);
         if upkeep.last_second != now.second {
             upkeep.last_second = now.second;
-            self.maintain_neighbours(now, pool);
+            self.maintain_neighbours(now, pool, observer);
         }
-        self.part_with_gone(now, pool);
+        self.part_with_gone(now, pool, observer);
         if self.egress.has_parked() {
             self.unpark(now, pool, observer);
         }
@@ -393,7 +393,12 @@ impl<B: Buffer> Pipeline<B> {
 
     /// One worker asks for all; once a second.
     #[cold]
-    fn maintain_neighbours<P: Pool<Buffer = B>>(&mut self, now: Now, pool: &mut P) {
+    fn maintain_neighbours<P: Pool<Buffer = B>, O: Observe>(
+        &mut self,
+        now: Now,
+        pool: &mut P,
+        observer: &mut O,
+    ) {
         if self.upkeep.worker != 0 {
             return;
         }
@@ -408,7 +413,7 @@ impl<B: Buffer> Pipeline<B> {
         shared
             .neighbours
             .maintain(&mut upkeep.neighbours, all, now.second, |solicitation| {
-                egress.solicit(&solicitation, &shared.topology, counters, pool);
+                egress.solicit(&solicitation, &shared.topology, counters, pool, observer);
             });
     }
 }

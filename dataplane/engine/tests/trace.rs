@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use common::datagram::cut;
 use common::*;
+use engine::departures::Departures;
 use engine::flow::FlowTable;
 use engine::shared::Options;
 use engine::trace::{Pattern, Record, Request, Sheets, Step, Tracer};
 use engine::{Now, Reason, Shared};
+use hugepages::object::OnEndpointGone;
 use hugepages::sync::Ordering;
 use hugepages::{Line, Slab, TagLine};
 use packet::build::FrameSpec;
@@ -323,6 +325,112 @@ fn a_frame_that_waits_in_vain_is_dropped_under_its_name() {
     let record = traced.one();
     assert_eq!(record.dropped(), Some("unresolved"));
     assert_eq!(record.steps[0], Step::Resumed);
+}
+
+#[test]
+fn the_question_after_a_next_hop_is_told_by_itself() {
+    for (client, to, pod) in [
+        (CLIENT, NODEPORT, "100.96.2.9:80"),
+        (
+            "[2001:db8:1::50]:40000",
+            "[2001:db8:1::10]:30379",
+            "[fd00:100:96:2::9]:80",
+        ),
+    ] {
+        let gateway = Gateway::new(&[Spec::new("default/mynginx", &[to], &[pod])]);
+        let address = vec![Pattern {
+            address: at(pod).ip(),
+            port: None,
+        }];
+        let request = Request {
+            ends: vec![address],
+            ..Request::all()
+        };
+        let mut traced = Traced::of(gateway, request);
+        let syn = from_client(FrameSpec::syn(at(client), at(to)));
+        // Before there is a flow the frame itself says nothing of the pod.
+        let sent = traced.put(OUTSIDE, &syn);
+        let record = traced.one();
+        let question = Step::Own {
+            what: "neighbour_question".into(),
+        };
+        assert_eq!((record.input, &record.steps[..]), (None, &[question][..]));
+        assert_eq!(usize::from(record.out[0].link), PODS);
+        assert_eq!(record.out[0].frame.bytes, sent[0].1);
+    }
+}
+
+#[test]
+fn the_question_leaves_the_frame_that_caused_it_its_own_way() {
+    let gateway = Gateway::new(&[Spec::new(
+        "default/mynginx",
+        &[NODEPORT],
+        &["100.96.2.9:80"],
+    )]);
+    let mut traced = Traced::of(gateway, Request::all());
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    let told = traced.told();
+    let stages: Vec<_> = told.iter().map(stages).collect();
+    assert!(stages.contains(&vec!["Own".to_owned()]), "{stages:?}");
+    let way = ["Parsed", "Decided", "Translated", "NextHop", "Waits"].map(str::to_owned);
+    assert!(stages.contains(&way.to_vec()), "{stages:?}");
+}
+
+#[test]
+fn segments_to_the_sides_of_a_connection_whose_endpoint_is_gone_are_told() {
+    let spec = |backends: &[&str]| {
+        let mut spec = Spec::new("default/mynginx", &[NODEPORT], backends);
+        spec.on_endpoint_gone = OnEndpointGone::Reset;
+        spec
+    };
+    let mut traced = Traced::of(Gateway::new(&[spec(&[POD])]), ends(&[CLIENT, NODEPORT]));
+    let sent = traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::syn(at(CLIENT), at(NODEPORT))),
+    );
+    let there = tuple(&sent[0].1);
+    traced.put(
+        PODS,
+        &from_pod(FrameSpec::tcp(there.to(), there.from(), SYN | ACK)),
+    );
+    traced.put(
+        OUTSIDE,
+        &from_client(FrameSpec::tcp(at(CLIENT), at(NODEPORT), ACK)),
+    );
+    traced.told();
+
+    let mut departures = Departures::default();
+    let installation = traced.gateway.update(&[spec(&[])]);
+    departures.note(&installation.departed, 0);
+    let Gateway {
+        shared, installed, ..
+    } = &traced.gateway;
+    departures.mark(shared, installed, 0);
+    departures.give(shared, 0);
+    traced.upkeep_after(0);
+    let own = |record: &Record| match record.steps.first() {
+        Some(Step::Own { what }) => Some((what.to_string(), usize::from(record.out[0].link))),
+        _ => None,
+    };
+    let mut asked: Vec<_> = traced.told().iter().filter_map(own).collect();
+    asked.sort();
+    let probe = |link| ("endpoint_probe".to_owned(), link);
+    assert_eq!(asked, [probe(OUTSIDE), probe(PODS)]);
+
+    traced.put(
+        PODS,
+        &from_pod(FrameSpec::tcp(there.to(), there.from(), ACK)),
+    );
+    let told = traced.told();
+    let resets: Vec<_> = told.iter().filter_map(own).collect();
+    assert_eq!(resets, [("endpoint_reset".to_owned(), OUTSIDE)]);
+    let answered = told
+        .iter()
+        .filter(|record| record.steps.contains(&Step::Answered));
+    assert_eq!(answered.count(), 1);
 }
 
 #[test]

@@ -79,6 +79,24 @@ impl Tap {
         Some(tracer)
     }
 
+    /// Keeps up with what is to be traced, for whoever rarely has anything to tell.
+    pub(crate) fn look(&mut self) {
+        if let Some(tracer) = self.take(0) {
+            self.give_back(tracer);
+        }
+    }
+
+    /// Tells one frame.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tell(&mut self, observe: impl FnOnce(&mut WorkerTracer)) {
+        if let Some(mut tracer) = self.take(1) {
+            observe(&mut tracer);
+            tracer.tell();
+            self.give_back(tracer);
+        }
+    }
+
     /// Tells frames that other workers handed over and link `link` had no room for.
     #[cold]
     #[inline(never)]

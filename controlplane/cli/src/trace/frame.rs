@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use engine::trace::{Image, Out, Record, Step};
+use engine::trace::{Image, MAIN_CORE, Out, Record, Step};
 use hugepages::region::monotonic_nanos;
 use portgate_controlplane::time::format_micro;
 use serde_json::{Value, json};
@@ -46,6 +46,8 @@ fn outcome(record: &Record) -> &'static str {
         "dropped"
     } else if steps.contains(&Step::Answered) {
         "answered"
+    } else if steps.contains(&Step::ToHost) {
+        "given_to_host"
     } else if steps.iter().any(is_waiting) {
         "waiting"
     } else {
@@ -68,7 +70,7 @@ pub(super) fn document(number: u64, record: &Record, names: &Names, clock: Clock
     json!({
         "number": number,
         "time": clock.text(record.nanos),
-        "worker": record.worker,
+        "worker": (record.worker != MAIN_CORE).then_some(record.worker),
         "link": record.input.map(|input| names.link(input)),
         "frame": describe(&record.frame),
         "length": record.frame.len,
@@ -99,12 +101,17 @@ pub(super) fn print(
     let input = match input {
         Some(input) => names.link(*input),
         None if record.steps.first() == Some(&Step::Resumed) => "taken up again".to_owned(),
+        None if matches!(record.steps.first(), Some(Step::Own { .. })) => "own".to_owned(),
         None => "on its way out".to_owned(),
+    };
+    let who = match *worker {
+        MAIN_CORE => "main core".to_owned(),
+        worker => format!("worker {worker}"),
     };
     let (what, length) = (describe(frame), frame.len);
     writeln!(
         out,
-        "#{number} {time} worker {worker}, {input}: {what}, {length} bytes"
+        "#{number} {time} {who}, {input}: {what}, {length} bytes"
     )?;
     for step in &record.steps {
         let (stage, words) = step_words(step, names);

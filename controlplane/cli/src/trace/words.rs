@@ -71,7 +71,21 @@ pub(super) fn step_words(step: &Step, names: &Names) -> (&'static str, String) {
         }
         Step::Waits { what } => ("put aside", format!("waits for {}", awaited(what))),
         Step::Answered => ("answered", "turned into an answer to its sender".to_owned()),
+        Step::ToHost => ("given away", "to the host's kernel".to_owned()),
+        Step::Own { what } => ("begun", own_words(what).to_owned()),
         Step::Dropped { reason } => ("dropped", reason.clone().into_owned()),
+    }
+}
+
+/// Why a frame begins in the gateway.
+fn own_words(what: &str) -> &str {
+    match what {
+        "neighbour_question" => "the gateway asks for a neighbour's MAC address",
+        "endpoint_reset" => "the endpoint is gone: a reset to the other side",
+        "endpoint_probe" => "the endpoint is gone: a segment that makes this side answer",
+        "of_host" => "the host's kernel sends it",
+        "for_host" => "it was on its way to the host's kernel, whose interface does not take it",
+        other => other,
     }
 }
 

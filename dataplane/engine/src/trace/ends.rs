@@ -7,11 +7,11 @@
 use std::net::IpAddr;
 
 use arrayvec::ArrayVec;
-use packet::arp;
 use packet::fragment::Piece;
 use packet::icmp::{parse_error, quoted_tuple};
-use packet::parse::{Network, ParseError, Parsed, SCTP, TCP, UDP, parse};
+use packet::parse::{ICMPV6, Network, ParseError, Parsed, SCTP, TCP, UDP, parse};
 use packet::tuple::{Tuple, addresses};
+use packet::{arp, ndp};
 
 use crate::family::{Family, V4, V6};
 use crate::lane::Tabled;
@@ -123,7 +123,14 @@ impl Ends {
             self.push(source, Port::None);
             self.push(destination, Port::None);
         }
-        let error = parse_error(bytes, parsed.l4(), parsed.end(), parsed.protocol);
+        // A question goes to a group: whom it is about stands in the message.
+        let (l3, l4, end) = (parsed.l3(), parsed.l4(), parsed.end());
+        if parsed.protocol == ICMPV6
+            && let Ok(ndp::Message::Solicitation(question)) = ndp::parse(bytes, l3, l4, end)
+        {
+            self.push(question.target.into(), Port::None);
+        }
+        let error = parse_error(bytes, l4, end, parsed.protocol);
         if let Some(quoted) = error.and_then(|error| quoted_tuple(bytes, &error)) {
             self.protocol = Some(quoted.protocol);
             self.add_tuple(shared, &quoted);

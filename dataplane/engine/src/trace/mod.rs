@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use record::{Image, Out, Record, STEPS, Step};
+pub use record::{Image, MAIN_CORE, Out, Record, STEPS, Step};
 pub use request::{Pattern, Request};
 pub use tracer::{Sheets, Tracer};
 

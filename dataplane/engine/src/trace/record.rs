@@ -5,6 +5,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+/// In place of a worker's number: the main core, which serves the host's kernel.
+pub const MAIN_CORE: u16 = u16::MAX;
+
 /// Steps that a record has room for.
 pub const STEPS: usize = 24;
 
@@ -14,11 +17,11 @@ const OUTS: usize = 4;
 /// A frame's way. Made once with room for everything, so that a worker that fills it in allocates nothing.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Record {
-    /// The worker that had it.
+    /// The worker that had it, or [`MAIN_CORE`].
     pub worker: u16,
     /// When, in nanoseconds of CLOCK_MONOTONIC.
     pub nanos: u64,
-    /// The link that it came in by; `None` if it had been put aside before.
+    /// The link that it came in by; `None` if it had been put aside before, or begins here.
     pub input: Option<u8>,
     /// As it came; one that had been put aside, as it was then.
     pub frame: Image,
@@ -118,6 +121,13 @@ pub enum Step {
     },
     /// It was turned into an answer to its sender.
     Answered,
+    /// It was given to the host's kernel.
+    ToHost,
+    /// It did not come in by a link: it begins here.
+    Own {
+        /// What it is.
+        what: Cow<'static, str>,
+    },
     /// It was dropped.
     Dropped {
         /// Name of the reason.

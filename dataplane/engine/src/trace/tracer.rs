@@ -10,7 +10,7 @@ use packet::tuple::Tuple;
 
 use crate::family::{V4, V6};
 use crate::lane::Tabled;
-use crate::observe::{Observe, Waits};
+use crate::observe::{Observe, Own, Waits};
 use crate::reason::Reason;
 use crate::service::{Decision, Outcome};
 use crate::shared::Shared;
@@ -22,6 +22,9 @@ use super::request::Request;
 
 /// Frames whose end is not known yet, at most: those that are taken up again come many at a time.
 const OPEN: usize = 64;
+
+/// A frame, the reset that it causes, the question after its next hop; and one more.
+const NESTED: usize = 4;
 
 /// Where a tracer gets empty records and puts full ones. Neither may wait or allocate.
 pub trait Sheets {
@@ -43,6 +46,8 @@ pub struct Tracer<S> {
     nanos: u64,
     current: Option<Box<Record>>,
     open: ArrayVec<Box<Record>, OPEN>,
+    /// What was observed before a frame of the gateway's own began.
+    aside: ArrayVec<Option<Box<Record>>, NESTED>,
 }
 
 impl<S: Sheets> Tracer<S> {
@@ -56,6 +61,7 @@ impl<S: Sheets> Tracer<S> {
             nanos: 0,
             current: None,
             open: ArrayVec::new_const(),
+            aside: ArrayVec::new_const(),
         }
     }
 
@@ -250,6 +256,33 @@ impl<S: Sheets> Observe for Tracer<S> {
 
     fn answered(&mut self) {
         self.note(Step::Answered);
+    }
+
+    fn given_to_host(&mut self) {
+        self.note(Step::ToHost);
+    }
+
+    fn own_begins(&mut self, link: usize, what: Own, bytes: &[u8]) {
+        let before = self.current.take();
+        if let Err(full) = self.aside.try_push(before)
+            && let Some(record) = full.element()
+        {
+            self.sheets.put_back(record);
+        }
+        if !is_wanted(&self.request, &self.shared, Some(link), bytes) {
+            return;
+        }
+        self.current = self.sheets.take();
+        if let Some(record) = &mut self.current {
+            open(record, self.worker, self.nanos, None, bytes);
+            let what = what.name().into();
+            record.note(Step::Own { what });
+        }
+    }
+
+    fn own_ends(&mut self) {
+        self.end();
+        self.current = self.aside.pop().flatten();
     }
 
     fn dropped(&mut self, reason: Reason) {
