@@ -241,6 +241,25 @@ fn top_leaves_its_terminal_as_it_was_when_a_signal_ends_it() {
     }
 }
 
+#[test]
+fn links_are_told_as_they_are_from_the_first_answer_on() {
+    let net = Topology::new(Plan::default());
+    net.apply(&[0]);
+    for _ in 0..5 {
+        // The carrier is back in the same moment in which the gateway starts.
+        for interface in ["outside", "pods"] {
+            net.gateway.ip(&format!("link set {interface} down"));
+            net.gateway.ip(&format!("link set {interface} up"));
+        }
+        let gateway = net.start_gateway();
+        let links = json(&gateway.portgate(&["links", "--json"]));
+        for name in ["outside", "pods"] {
+            let link = named(&links["links"], "name", name);
+            assert_eq!(link["up"], true, "{link}");
+        }
+    }
+}
+
 /// The command has ended with this status, another screen with it, and the cursor and the terminal's settings are as
 /// before.
 fn expect_as_it_was(terminal: &Terminal, ended_by: &str, status: i32) {

@@ -54,14 +54,17 @@ impl Interface {
             return Ok(None);
         }
         let socket = control_socket()?;
-        let (Some(flags), Some(mtu)) = (
-            request(&socket, &c_name, libc::SIOCGIFFLAGS)?,
+        let (Some(mut flags), Some(mtu)) = (
+            flags(&socket, &c_name)?,
             request(&socket, &c_name, libc::SIOCGIFMTU)?,
         ) else {
             return Ok(None);
         };
-        // SAFETY: SIOCGIFFLAGS fills in this member; any bits are a valid short.
-        let flags = c_int::from(unsafe { flags.ifr_ifru.ifru_flags });
+        if flags & (libc::IFF_UP | libc::IFF_RUNNING) == libc::IFF_UP {
+            // Up, and without a carrier as far as is known: the kernel may not have looked at the news yet.
+            settle(&socket, &c_name);
+            flags = self::flags(&socket, &c_name)?.unwrap_or(flags);
+        }
         // SAFETY: SIOCGIFMTU fills in this member; any bits are a valid int.
         let mtu = unsafe { mtu.ifr_ifru.ifru_mtu };
         Ok(Some(Self {
@@ -94,17 +97,55 @@ fn control_socket() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(socket) })
 }
 
-/// Asks about the interface; `None` if it has gone meanwhile.
-fn request(socket: &OwnedFd, name: &CString, what: c_ulong) -> io::Result<Option<ifreq>> {
+/// Flags of the interface (`IFF_*`); `None` if it has gone.
+fn flags(socket: &OwnedFd, name: &CString) -> io::Result<Option<c_int>> {
+    let request = request(socket, name, libc::SIOCGIFFLAGS)?;
+    // SAFETY: SIOCGIFFLAGS fills in this member; any bits are a valid short.
+    Ok(request.map(|request| c_int::from(unsafe { request.ifr_ifru.ifru_flags })))
+}
+
+/// Makes the kernel take note of a carrier that has come: it does so up to a second late, unless somebody asks for it
+/// (`ETHTOOL_GLINK`, ethtool_op_get_link). An interface whose driver does not know the question stays as it is.
+fn settle(socket: &OwnedFd, name: &CString) {
+    /// `struct ethtool_value`.
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_GLINK: u32 = 0xa;
+    let mut value = Value {
+        command: ETHTOOL_GLINK,
+        data: 0,
+    };
+    let Some(mut request) = named(name) else {
+        return;
+    };
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: SIOCETHTOOL reads an ifreq, which `request` is, and with this command reads and writes the two numbers
+    // of a `Value`, which lives until the call has returned.
+    unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+}
+
+/// A request about the interface; `None` if none has such a name.
+fn named(name: &CString) -> Option<ifreq> {
     // SAFETY: an ifreq is integers and arrays of them, for which zero is valid.
     let mut request: ifreq = unsafe { std::mem::zeroed() };
     let bytes = name.as_bytes_with_nul();
     if bytes.len() > request.ifr_name.len() {
-        return Ok(None);
+        return None;
     }
     for (to, from) in request.ifr_name.iter_mut().zip(bytes) {
         *to = from.cast_signed();
     }
+    Some(request)
+}
+
+/// Asks about the interface; `None` if it has gone meanwhile.
+fn request(socket: &OwnedFd, name: &CString, what: c_ulong) -> io::Result<Option<ifreq>> {
+    let Some(mut request) = named(name) else {
+        return Ok(None);
+    };
     // SAFETY: the two requests in use read and write an ifreq, which `request` is.
     if unsafe { libc::ioctl(socket.as_raw_fd(), what, &raw mut request) } == 0 {
         return Ok(Some(request));
