@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ci::capture::Capture;
-use ci::gateway::binary;
+use ci::gateway::{Gateway, binary};
 use ci::netns::finish;
 use ci::topology::{CLIENT_V4, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url};
 use ci::{curl, frames};
@@ -153,6 +153,69 @@ fn a_trace_becomes_a_file_for_wireshark_with_the_reason_as_a_comment() {
         "{last}"
     );
     assert!(lines[0][4].contains("default/mynginx"), "{text}");
+}
+
+/// Frames of the host's own programs pass no worker's pipeline on their way out, and die at an interface that is down
+/// without having come to one's end.
+#[test]
+fn frames_from_the_hosts_kernel_and_those_that_it_does_not_take_are_traced() {
+    const HOST: &str = "host0";
+    let net = Topology::new(Plan::default());
+    net.apply(&[0]);
+    let device = "device = \"af_packet:outside\"\n";
+    let shared = format!("{device}kernel_interface = \"{HOST}\"\n");
+    let text = net.configuration().replace(device, &shared);
+    let gateway = Gateway::start(&net.gateway, &text, net.directory());
+    let client = CLIENT_V4[0].to_string();
+    let outside = Capture::on(&net.client, "eth0");
+    let (std::net::IpAddr::V4(from), std::net::IpAddr::V4(own)) = (CLIENT_V4[0], OUTSIDE[0]) else {
+        panic!("IPv4 addresses")
+    };
+    // Nothing is a service there, so the kernel is to have it.
+    let syn = frames::syn((from, 5555), (own, 9));
+    let macs = (net.gateway.mac("outside"), net.client.mac("eth0"));
+    let trace = gateway.trace(&["--from", &client, "--protocol", "tcp"]);
+    outside.send(&frames::ethernet(macs.0, macs.1, frames::IPV4, &syn));
+    let told = trace.wait("drop", |told| {
+        told.iter().any(|frame| !frame["reason"].is_null())
+    });
+    drop(trace);
+    let lost = told
+        .iter()
+        .find(|frame| !frame["reason"].is_null())
+        .expect("it was waited for");
+    assert_eq!(lost["reason"], "host_limit", "{lost}");
+    assert!(lost["worker"].is_null(), "{lost}");
+    assert_eq!(
+        stage(lost, "own").expect("begun")["what"],
+        "for_host",
+        "{lost}"
+    );
+    let given = told
+        .iter()
+        .find(|frame| frame["outcome"] == "given_to_host");
+    assert_eq!(given.expect("a worker gave it away")["link"], "outside");
+
+    net.gateway.add_address(HOST, OUTSIDE[0], 24);
+    net.gateway.ip(&format!("link set {HOST} up"));
+    let trace = gateway.trace(&["--to", &client, "--from", &OUTSIDE[0].to_string()]);
+    finish(
+        net.gateway
+            .command("ping")
+            .args(["-c", "1", "-W", "5", "-I", HOST, &client]),
+    );
+    let told = trace.wait("echo request", |told| !told.is_empty());
+    let sent = &told[0];
+    assert_eq!(
+        stage(sent, "own").expect("begun")["what"],
+        "of_host",
+        "{sent}"
+    );
+    assert_eq!(
+        (&sent["outcome"], &sent["out"][0]["link"]),
+        (&"sent".into(), &"outside".into()),
+        "{sent}"
+    );
 }
 
 #[test]

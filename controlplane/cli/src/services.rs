@@ -42,7 +42,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let read = || {
         let view = View::of(settings, options.endpoints)?;
-        let services = view.installed.services();
+        let services = view.installed.contents.services();
         let counts = services.into_iter().map(|service| {
             let mut counts = view.counts(service, ServiceCounter::ALL).map(numbers);
             if let (Some(endpoints), Some(counts)) = (&view.endpoints, &mut counts) {
@@ -73,11 +73,11 @@ fn show(
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let view = View::of(settings, options.endpoints)?;
-    let mut services = view.installed.services();
+    let mut services = view.installed.contents.services();
     if let Some(name) = &options.service {
         services.retain(|service| is_named(service, name));
     }
-    let frontends = view.installed.frontends();
+    let frontends = view.installed.contents.frontends();
     let of = |service: &Service| frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
     let mut unproxied = unproxied::ask(settings);
     if let (Some(found), Some(name)) = (&mut unproxied, &options.service) {
@@ -88,7 +88,7 @@ fn show(
             .iter()
             .map(|service| view.json(service, of(service), reading));
         let shown = json!({
-            "generation": view.installed.generation,
+            "generation": view.installed.contents.generation,
             "digest": view.digest,
             "services": services.collect::<Vec<_>>(),
             "unproxied": unproxied,
@@ -236,10 +236,14 @@ impl View {
             let action = &frontend.actions[class as usize];
             (class_name(class).to_owned(), self.action(action))
         };
-        let ranges = self.installed.ranges(frontend.ranges).map(|prefixes| {
-            let text = |p: &hugepages::object::Prefix| format!("{}/{}", p.address, p.length);
-            prefixes.iter().map(text).collect::<Vec<_>>()
-        });
+        let ranges = self
+            .installed
+            .contents
+            .ranges(frontend.ranges)
+            .map(|prefixes| {
+                let text = |p: &hugepages::object::Prefix| format!("{}/{}", p.address, p.length);
+                prefixes.iter().map(text).collect::<Vec<_>>()
+            });
         json!({
             "type": kind_name(frontend.kind),
             "address": address_of(frontend),
@@ -268,7 +272,12 @@ impl View {
     }
 
     fn endpoints(&self, set: hugepages::object::Key) -> Vec<String> {
-        self.installed.backends(set).iter().map(endpoint).collect()
+        self.installed
+            .contents
+            .backends(set)
+            .iter()
+            .map(endpoint)
+            .collect()
     }
 
     /// `None` for a service without counters of its own.

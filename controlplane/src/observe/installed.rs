@@ -1,13 +1,11 @@
 //! The services that are installed, as the region's journal tells it, and where they are counted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use engine::slots::ServiceSlots;
 use hugepages::Region;
-use hugepages::object::{
-    Action, Backend, Frontend, FrontendKind, Key, Kind, Object, ObjectId, Protocol, Service,
-};
+use hugepages::object::{Action, Backend, Frontend, FrontendKind, Key, Protocol, Service};
 
 use super::Contents;
 
@@ -60,58 +58,24 @@ impl Installed {
     }
 
     fn of(contents: &Contents, slot: impl Fn(Key) -> Option<u32>) -> Self {
-        let objects = &contents.objects;
-        let mut frontends: HashMap<Key, Vec<&Frontend>> = HashMap::new();
-        for object in objects.values() {
-            if let Object::Frontend(frontend) = object
-                && frontend.protocol != Protocol::Any
-            {
-                frontends
-                    .entry(frontend.service)
-                    .or_default()
-                    .push(frontend);
-            }
-        }
-        let described = objects.values().filter_map(|object| match object {
-            Object::Service(service) => {
-                let frontends = frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
-                Some(describe(service, frontends, objects, slot(service.key)))
-            }
-            _ => None,
+        let frontends = contents.frontends();
+        let services = contents.services().into_iter().map(|service| {
+            let frontends = frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
+            describe(service, frontends, contents, slot(service.key))
         });
-        let mut services: Vec<_> = described.collect();
-        services.sort_by(|one, other| sorted_by(one).cmp(&sorted_by(other)));
         Self {
             generation: contents.generation,
-            services,
+            services: services.collect(),
         }
     }
-}
-
-fn sorted_by(service: &InstalledService) -> (&str, &str, &str, Protocol) {
-    let InstalledService {
-        namespace,
-        name,
-        port_name,
-        protocol,
-        ..
-    } = service;
-    (namespace, name, port_name, *protocol)
 }
 
 fn describe(
     service: &Service,
     frontends: &[&Frontend],
-    objects: &BTreeMap<ObjectId, Object>,
+    contents: &Contents,
     slot: Option<u32>,
 ) -> InstalledService {
-    let members = |key: Key| -> &[Backend] {
-        let kind = Kind::BackendSet;
-        match objects.get(&ObjectId { kind, key }) {
-            Some(Object::BackendSet(set)) => &set.members,
-            _ => &[],
-        }
-    };
     let sets: BTreeSet<Key> = frontends
         .iter()
         .flat_map(|frontend| &frontend.actions)
@@ -120,40 +84,39 @@ fn describe(
             Action::Reject(_) | Action::Drop(_) => None,
         })
         .collect();
-    let kept = members(service.serving).iter();
+    let kept = contents.backends(service.serving).iter();
     let mut takes_new: BTreeMap<Backend, bool> = kept.map(|backend| (*backend, false)).collect();
     for set in sets {
-        takes_new.extend(members(set).iter().map(|backend| (*backend, true)));
+        let members = contents.backends(set).iter();
+        takes_new.extend(members.map(|backend| (*backend, true)));
     }
     let (namespace, name) = service.name.split_once('/').unwrap_or(("", &service.name));
-    let mut addresses: Vec<_> = frontends
-        .iter()
-        .map(|frontend| {
-            let address = SocketAddr::new(frontend.address, frontend.port);
-            (frontend.kind, address)
-        })
-        .collect();
-    addresses.sort_unstable_by_key(|(kind, address)| (*kind as u8, *address));
+    let frontends = frontends.iter().map(|frontend| {
+        let address = SocketAddr::new(frontend.address, frontend.port);
+        (frontend.kind, address)
+    });
+    let endpoints = takes_new
+        .into_iter()
+        .map(|(backend, takes_new)| InstalledEndpoint {
+            address: SocketAddr::new(backend.address, backend.port),
+            takes_new,
+        });
     InstalledService {
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         port_name: service.port_name.clone(),
         protocol: service.protocol,
         slot,
-        frontends: addresses,
-        endpoints: takes_new
-            .into_iter()
-            .map(|(backend, takes_new)| InstalledEndpoint {
-                address: SocketAddr::new(backend.address, backend.port),
-                takes_new,
-            })
-            .collect(),
+        frontends: frontends.collect(),
+        endpoints: endpoints.collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hugepages::object::{BackendSet, NO_KEY, OnEndpointGone, SourceClass, Why, service_key};
+    use hugepages::object::{
+        BackendSet, NO_KEY, Object, OnEndpointGone, SourceClass, Why, service_key,
+    };
 
     use super::*;
 
@@ -198,10 +161,8 @@ mod tests {
             Object::Service(service),
             Object::Frontend(frontend),
         ];
-        let contents = Contents {
-            objects: objects.map(|object| (object.id(), object)).into(),
-            generation: 3,
-        };
+        let mut contents: Contents = objects.into_iter().collect();
+        contents.generation = 3;
         let installed = Installed::of(&contents, |_| Some(7));
         assert_eq!(installed.generation, 3);
         let [service] = installed.services.as_slice() else {

@@ -94,18 +94,22 @@ impl Reading {
             }
         };
         let links = observe::link_names(&region).into_iter().enumerate();
-        let services = installed.services().into_iter().filter_map(|service| {
-            let slot = installed.slot(service.key)?;
-            let name = match service.port_name.as_str() {
-                "" => service.name.clone(),
-                port => format!("{}:{port}", service.name),
-            };
-            Some((name, OF_SERVICES.map(|each| counters.service(slot, each))))
-        });
+        let services = installed
+            .contents
+            .services()
+            .into_iter()
+            .filter_map(|service| {
+                let slot = installed.slot(service.key)?;
+                let name = match service.port_name.as_str() {
+                    "" => service.name.clone(),
+                    port => format!("{}:{port}", service.name),
+                };
+                Some((name, OF_SERVICES.map(|each| counters.service(slot, each))))
+            });
         let blocks = counters.blocks();
         Ok(Self {
             at: Instant::now(),
-            generation: installed.generation,
+            generation: installed.contents.generation,
             capacity: u64::from(geometry.flows) + u64::from(geometry.flows_v6),
             created: total(blocks, Total::FlowsCreated),
             removed: total(blocks, Total::FlowsRemoved),

@@ -121,8 +121,9 @@ const fn convert(pattern: args::Pattern) -> Pattern {
 
 /// Every address at which a service is reached.
 fn addresses(service: &str, installed: &Installed) -> Result<Vec<Pattern>, Failure> {
-    let frontends = installed.frontends();
+    let frontends = installed.contents.frontends();
     let of_services = installed
+        .contents
         .services()
         .into_iter()
         .filter(|found| is_named(found, service))

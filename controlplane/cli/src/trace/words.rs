@@ -219,13 +219,13 @@ fn decided_service(step: &Step, names: &Names) -> Option<String> {
         return service_name(*slot, names);
     }
     let frontend = (*frontend)?;
-    let frontends = names.installed.frontends();
+    let frontends = names.installed.contents.frontends();
     let is_it = |service: &&hugepages::object::Service| {
         let found = frontends.get(&service.key).into_iter().flatten();
         let mut found = found.map(|of| SocketAddr::new(of.address, of.port));
         found.any(|address| address == frontend)
     };
-    let services = names.installed.services();
+    let services = names.installed.contents.services();
     let service = services.into_iter().find(is_it)?;
     Some(named(&service.name, &service.port_name))
 }
