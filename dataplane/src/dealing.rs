@@ -105,7 +105,7 @@ impl Worker {
         // First whether the taker is done, then whether what it has handed over is sent.
         dealer.change(|| {
             let mut sides = self.seat.sides.iter();
-            sides.all(crate::handover::Side::is_handover_empty)
+            sides.all(crate::handover::Side::is_all_sent)
         });
         self.seat.sides[at].dealer = Some(dealer);
     }

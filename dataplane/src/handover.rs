@@ -7,10 +7,11 @@
 //! Of a link with fewer rx queues the workers that have one deal frames out to those that have none, if the settings let
 //! them: see [`engine::fan_out`].
 
+mod queue;
+
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use crossbeam::queue::ArrayQueue;
 use dpdk::Mbuf;
 use engine::counters::Counters;
 use engine::fan_out::{Dealer, Inlet, Mode, Pressures, ring};
@@ -20,14 +21,16 @@ use packet::Buffer;
 
 use crate::wiring::OpenLink;
 
+use queue::Handover;
+
+/// The way to the worker that sends a link's frames for those without a tx queue.
+pub(crate) type ToSender = Arc<Handover<Mbuf>>;
+
 /// Frames that may be on their way from one worker to another, per link.
 const CAPACITY: usize = 1024;
 
 /// Bursts that are sent for others in one turn, at most.
 const BURSTS_FOR_OTHERS: usize = 8;
-
-/// Frames for a link, on their way to the worker that sends them.
-pub(crate) type Handover = Arc<ArrayQueue<Mbuf>>;
 
 /// One link as one worker uses it.
 pub(crate) struct Side {
@@ -37,7 +40,7 @@ pub(crate) struct Side {
     pub(crate) queue: Option<dpdk::Queue>,
     /// To the worker that sends for those without a queue of their own; the sender itself takes
     /// from it.
-    pub(crate) handover: Option<Handover>,
+    pub(crate) handover: Option<ToSender>,
     /// Whether this worker takes from `handover`.
     pub(crate) is_sender: bool,
     /// Deals what is received to workers without an rx queue.
@@ -74,13 +77,13 @@ pub(crate) fn assign(
     links: Vec<OpenLink>,
     workers: usize,
     ways: &Ways<'_>,
-) -> (Vec<Seat>, Vec<Option<Handover>>) {
+) -> (Vec<Seat>, Vec<Option<ToSender>>) {
     let mut handovers = Vec::new();
     let mut seats: Vec<Seat> = (0..workers).map(|_| Seat::default()).collect();
     for (link, open) in links.into_iter().enumerate() {
         let all_send = open.queues.iter().filter(|queue| queue.has_tx()).count() >= workers;
         let needs_handover = !all_send || (ways.is_shared)(link);
-        let handover = needs_handover.then(|| Arc::new(ArrayQueue::new(CAPACITY)));
+        let handover = needs_handover.then(|| Arc::new(Handover::new(CAPACITY)));
         handovers.push(handover.clone());
         let mut queues = open.queues.into_iter().map(Some).collect::<Vec<_>>();
         queues.resize_with(workers, || None);
@@ -187,25 +190,17 @@ impl Side {
             }
             _ => {
                 if let Some(handover) = &self.handover {
-                    let mut rest = ArrayVec::<Mbuf, N>::new();
-                    let mut offered = frames.drain(..);
-                    for frame in offered.by_ref() {
-                        if let Err(frame) = handover.push(frame) {
-                            rest.push(frame);
-                            break;
-                        }
-                    }
-                    rest.extend(offered);
-                    *frames = rest;
+                    handover.put(frames);
                 }
             }
         }
         before - frames.len()
     }
 
-    /// Whether no frame for this link is on its way from one worker to another.
-    pub(crate) fn is_handover_empty(&self) -> bool {
-        self.handover.as_ref().is_none_or(|queue| queue.is_empty())
+    /// Whether no frame for this link is on its way from one worker to another, and none is in the hand of who sends it.
+    pub(crate) fn is_all_sent(&self) -> bool {
+        let handover = self.handover.as_ref();
+        handover.is_none_or(|handover| handover.is_all_sent())
     }
 
     /// Whether this worker sends by a queue of its own.
@@ -227,7 +222,7 @@ impl Side {
         for _ in 0..BURSTS_FOR_OTHERS {
             let mut burst = packet::Burst::<Mbuf>::new();
             while !burst.is_full()
-                && let Some(frame) = handover.pop()
+                && let Some(frame) = handover.take()
             {
                 burst.push(frame);
             }
@@ -245,6 +240,7 @@ impl Side {
                 refuse(&burst);
             }
             Mbuf::free_bulk(&mut burst);
+            handover.done(taken);
             if refused > 0 || taken < packet::BURST as u64 {
                 break;
             }
@@ -258,9 +254,10 @@ impl Side {
             return 0;
         };
         let mut count = 0;
-        while handover.pop().is_some() {
+        while handover.take().is_some() {
             count += 1;
         }
+        handover.done(count);
         count
     }
 }

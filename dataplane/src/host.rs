@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use crossbeam::queue::ArrayQueue;
 use dpdk::{LocalPool, Mbuf, Mempool};
 use engine::Reason;
@@ -15,7 +16,7 @@ use packet::{Buffer, Pool};
 use settings::Settings;
 
 use crate::Error;
-use crate::handover::Handover;
+use crate::handover::ToSender;
 use crate::trace::Tap;
 
 /// Frames that may wait for the main core, per link.
@@ -81,14 +82,14 @@ struct Shared {
     link: usize,
     tap: dpdk::Tap,
     from_workers: Arc<ArrayQueue<Mbuf>>,
-    to_link: Handover,
+    to_link: ToSender,
 }
 
 impl Host {
     /// Between these taps and the links' workers; `to_links` as [`crate::handover::assign`] made them.
     pub(crate) fn new(
         taps: Taps,
-        to_links: &[Option<Handover>],
+        to_links: &[Option<ToSender>],
         pool: &Mempool,
         counters: Counters,
         trace: Tap,
@@ -193,9 +194,12 @@ impl Host {
                 });
             }
             // There was room, and nobody else puts frames in but workers that have no queue.
-            match shared.to_link.push(frame) {
-                Ok(()) => self.counters.add(Total::HandedOver, 1),
-                Err(_) => self.counters.drop(Reason::TxFull),
+            let mut frames = ArrayVec::<Mbuf, 1>::from([frame]);
+            shared.to_link.put(&mut frames);
+            if frames.is_empty() {
+                self.counters.add(Total::HandedOver, 1);
+            } else {
+                self.counters.drop(Reason::TxFull);
             }
         }
         AT_ONCE

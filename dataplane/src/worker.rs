@@ -109,6 +109,8 @@ impl Worker {
             if idle > IDLE_TURNS && !self.idle_sleep.is_zero() {
                 std::thread::sleep(self.idle_sleep);
                 now = clock();
+                // Many turns take long now.
+                self.recall.obey(&mut self.seat.sides);
             }
         }
         let at = monotonic_nanos();

@@ -23,6 +23,7 @@ pub struct Dealer<B> {
     mode: Mode,
     /// Who has each slot: 0 keeps it here, else it is the number of the outlet, from 1 on.
     slots: [u8; SLOTS],
+    /// To each taker, and last a closed one: without any room, so that what would go there is refused.
     outlets: Vec<Outlet<B>>,
     pressures: Pressures,
     wish: Option<Wish>,
@@ -39,6 +40,8 @@ enum Wish {
     Give(usize),
     /// It loses some.
     TakeBack(usize),
+    /// It loses those that are closed, when its frames have been carried up to the one of this number, the last of theirs.
+    Reclaim(usize, u64),
 }
 
 impl<B: Buffer> Dealer<B> {
@@ -48,11 +51,12 @@ impl<B: Buffer> Dealer<B> {
     ///
     /// If there are as many outlets as there can be workers.
     #[must_use]
-    pub fn new(mode: Mode, outlets: Vec<Outlet<B>>, pressures: Pressures, seed: u64) -> Self {
+    pub fn new(mode: Mode, mut outlets: Vec<Outlet<B>>, pressures: Pressures, seed: u64) -> Self {
         assert!(outlets.len() < MAX_WORKERS, "a dealer is a worker itself");
+        let workers = outlets.len() + 1;
+        outlets.push(Outlet::closed());
         let mut slots = [0; SLOTS];
         if mode == Mode::Even {
-            let workers = outlets.len() + 1;
             for (at, slot) in slots.iter_mut().enumerate() {
                 *slot = (at % workers) as u8;
             }
@@ -118,12 +122,16 @@ impl<B: Buffer> Dealer<B> {
     /// this link; `is_fed`: it takes frames from others itself.
     #[cold]
     pub fn look(&mut self, is_behind: bool, is_fed: bool) {
-        self.wish = None;
+        let last = self.wish.take();
         if self.mode != Mode::Auto {
             return;
         }
+        if let Some(Wish::Reclaim(at, _)) = last {
+            // Its frames, or those of who sends them, take too long: these flows have waited enough.
+            self.pass(self.closed(), at + 1, SLOTS);
+        }
         let counts = self.counts();
-        let outlets = self.outlets.iter().enumerate();
+        let outlets = self.takers().iter().enumerate();
         // Who is fed and behind is relieved by those who feed it: else two workers would exchange their work.
         if is_behind && !is_fed && counts[0] > 0 {
             let free = outlets.filter(|(_, outlet)| {
@@ -138,6 +146,14 @@ impl<B: Buffer> Dealer<B> {
             });
             let most = strained.max_by_key(|(at, _)| counts[at + 1]);
             self.wish = most.map(|(at, _)| Wish::TakeBack(at));
+            // A ring that never is empty never gives anything back: what would go in for a few slots is refused for a
+            // moment, as what there is no room for is already.
+            if let Some(Wish::TakeBack(at)) = self.wish
+                && last == self.wish
+            {
+                self.pass(at + 1, self.closed(), STEP);
+                self.wish = Some(Wish::Reclaim(at, self.outlets[at].dealt()));
+            }
         }
     }
 
@@ -153,17 +169,27 @@ impl<B: Buffer> Dealer<B> {
     /// when this worker has sent what it kept, before it deals the next burst.
     #[cold]
     pub fn change(&mut self, is_sent: impl FnOnce() -> bool) -> bool {
-        let (at, from, to) = match self.wish {
-            Some(Wish::Give(at)) => (at, 0, at + 1),
-            Some(Wish::TakeBack(at)) => (at, at + 1, 0),
+        // What this worker keeps has been carried when its turn is over.
+        let (is_carried, from, to, most) = match self.wish {
+            Some(Wish::Give(at)) => (true, 0, at + 1, STEP),
+            Some(Wish::TakeBack(at)) => (self.outlets[at].is_quiet(), at + 1, 0, STEP),
+            Some(Wish::Reclaim(at, last)) => {
+                let is_carried = self.outlets[at].carried() >= last;
+                (is_carried, self.closed(), 0, SLOTS)
+            }
             None => return false,
         };
-        // What this worker keeps has been carried when its turn is over.
-        let is_quiet = from == 0 || self.outlets[at].is_quiet();
-        if !is_quiet || !is_sent() {
+        if !is_carried || !is_sent() {
             return false;
         }
-        let mut left = STEP;
+        self.pass(from, to, most);
+        self.wish = None;
+        true
+    }
+
+    /// Passes slots on, so many at most.
+    fn pass(&mut self, from: usize, to: usize, most: usize) {
+        let mut left = most;
         for _ in 0..SLOTS {
             let slot = &mut self.slots[self.next];
             self.next = (self.next + 1) % SLOTS;
@@ -175,14 +201,21 @@ impl<B: Buffer> Dealer<B> {
                 }
             }
         }
-        self.wish = None;
         self.is_dealing = self.slots.iter().any(|way| *way != 0);
-        true
     }
 
-    /// Slots of this worker, then of each outlet's.
-    pub(super) fn counts(&self) -> [usize; MAX_WORKERS] {
-        let mut counts = [0; MAX_WORKERS];
+    fn takers(&self) -> &[Outlet<B>] {
+        &self.outlets[..self.outlets.len() - 1]
+    }
+
+    /// What closed slots have for their way.
+    fn closed(&self) -> usize {
+        self.outlets.len()
+    }
+
+    /// Slots of this worker, then of each outlet's, then those that are closed.
+    pub(super) fn counts(&self) -> [usize; MAX_WORKERS + 1] {
+        let mut counts = [0; MAX_WORKERS + 1];
         for way in self.slots {
             counts[usize::from(way)] += 1;
         }

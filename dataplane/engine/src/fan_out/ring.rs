@@ -63,6 +63,11 @@ struct Mark {
 }
 
 impl<B: Buffer> Outlet<B> {
+    /// One to nobody, without any room.
+    pub(super) fn closed() -> Self {
+        ring(0, usize::MAX, 0).0
+    }
+
     /// Puts in what there is room for; `count` hears how many frames and bytes that are, before anybody can take them.
     /// The rest stays in hand.
     #[inline]
@@ -86,15 +91,28 @@ impl<B: Buffer> Outlet<B> {
         }
     }
 
+    /// Frames that were put in so far.
+    pub(super) fn dealt(&self) -> u64 {
+        self.dealt
+    }
+
+    /// Of those, how many have been carried: the first ones.
+    pub(super) fn carried(&self) -> u64 {
+        self.dealt - self.taken_places() as u64
+    }
+
     /// Whether all frames that were put in have been carried.
     pub(super) fn is_quiet(&self) -> bool {
-        self.frames.slots() == self.frames.buffer().capacity()
+        self.taken_places() == 0
     }
 
     /// Whether more than one in `part` of its places are taken.
     pub(super) fn is_filled_to(&self, part: usize) -> bool {
-        let capacity = self.frames.buffer().capacity();
-        (capacity - self.frames.slots()) * part > capacity
+        self.taken_places() * part > self.frames.buffer().capacity()
+    }
+
+    fn taken_places(&self) -> usize {
+        self.frames.buffer().capacity() - self.frames.slots()
     }
 
     /// Room for `wanted` frames, or less. Asks the taker's side only where what it said before is not enough.
