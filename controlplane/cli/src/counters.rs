@@ -23,12 +23,10 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let read = || {
         let region = observe::open(settings)?;
-        Ok(document(
-            &AllCounters::of(&region),
-            &observe::link_names(&region),
-        ))
+        let (counters, names) = (AllCounters::of(&region), observe::link_names(&region));
+        Ok((document(&counters, &names), ()))
     };
-    let show = |reading: &Reading, out: &mut dyn Write| {
+    let show = |reading: &Reading, (): &(), out: &mut dyn Write| {
         if json {
             let mut shown = reading.now.clone();
             if let Some(rates) = &reading.rates {
@@ -114,16 +112,10 @@ fn row(table: &mut Table, columns: &[Column<'_>], group: &str, name: &str) {
 }
 
 fn links(reading: &Reading, out: &mut dyn Write) -> Result<(), Failure> {
-    let mut table = Table::new(&[
-        "LINK",
-        ">RX FRAMES",
-        ">RX BYTES",
-        ">TX FRAMES",
-        ">TX BYTES",
-        ">UNFINISHED CHECKSUMS",
-        ">TRUNCATED",
-        ">DROPPED",
-    ]);
+    let names = LinkCounter::ALL.iter();
+    let names = names.map(|(_, name)| format!(">{}", name.to_uppercase().replace('_', " ")));
+    let headings: Vec<_> = std::iter::once("LINK".to_owned()).chain(names).collect();
+    let mut table = Table::new(&headings);
     let mut rows = |links: &Value, mark: &str, text: fn(&Value) -> String| {
         for link in links.as_array().into_iter().flatten() {
             let name = link["name"].as_str().unwrap_or_default();

@@ -1,23 +1,22 @@
 //! `portgate services --endpoints`: what each endpoint of each service carries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 
 use engine::counters::ServiceCounter;
 use hugepages::Region;
-use hugepages::object::Service;
+use hugepages::object::{Key, Service};
 use portgate_controlplane::observe::{AllCounters, Installed, InstalledService, Survey};
 use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
-use crate::observe::numbers;
 use crate::rates::{self, Reading};
 use crate::table::Table;
 use crate::words::or_dash;
 
 /// The installed services' endpoints, and those that are not installed any more and still have flows.
 pub(crate) struct Endpoints {
-    services: Vec<InstalledService>,
+    services: HashMap<Key, InstalledService>,
     /// Addresses and open flows of the endpoints that have any, by service slot.
     open: BTreeMap<u32, BTreeMap<SocketAddr, u64>>,
 }
@@ -38,19 +37,29 @@ impl Endpoints {
             open.entry(slot).or_default().insert(address, flows);
         }
         Ok(Self {
-            services: installed.services,
+            services: installed
+                .services
+                .into_iter()
+                .map(|service| (service.key, service))
+                .collect(),
             open,
         })
     }
 
-    /// Counters by endpoint, of a service that has counters of its own.
+    /// Counters by endpoint, of a service that has counters of its own; null where the service counts for it.
     pub(crate) fn counts(&self, service: &Service, counters: &AllCounters) -> Map<String, Value> {
-        let slot = self.find(service).and_then(|service| service.slot);
+        let slot = self
+            .services
+            .get(&service.key)
+            .and_then(|service| service.slot);
         let Some(slot) = slot else { return Map::new() };
         let all = self.all(service).into_iter().map(|endpoint| {
-            let counts = ServiceCounter::OF_ENDPOINTS
-                .map(|(counter, name)| (name, counters.endpoint(slot, endpoint.address, counter)));
-            (endpoint.address.to_string(), numbers(counts).into())
+            let counts = ServiceCounter::OF_ENDPOINTS.map(|(counter, name)| {
+                let count = counters.endpoint(slot, endpoint.address, counter);
+                (name.to_owned(), json!(count))
+            });
+            let counts = Map::from_iter(counts);
+            (endpoint.address.to_string(), counts.into())
         });
         all.collect()
     }
@@ -111,7 +120,7 @@ impl Endpoints {
     }
 
     fn all(&self, service: &Service) -> Vec<Endpoint> {
-        let Some(service) = self.find(service) else {
+        let Some(service) = self.services.get(&service.key) else {
             return Vec::new();
         };
         let open = service.slot.and_then(|slot| self.open.get(&slot));
@@ -131,15 +140,5 @@ impl Endpoints {
                 open: *open,
             });
         installed.chain(gone).collect()
-    }
-
-    fn find(&self, wanted: &Service) -> Option<&InstalledService> {
-        let (namespace, name) = wanted.name.split_once('/').unwrap_or(("", &wanted.name));
-        self.services.iter().find(|service| {
-            service.namespace == namespace
-                && service.name == name
-                && service.port_name == wanted.port_name
-                && service.protocol == wanted.protocol
-        })
     }
 }

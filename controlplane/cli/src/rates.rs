@@ -19,29 +19,29 @@ pub(crate) struct Reading {
     pub(crate) rates: Option<Value>,
 }
 
-/// Reads as often as was asked for, and shows each reading.
-pub(crate) fn watch(
+/// Reads as often as was asked for, and shows each reading, with what else was found at the same time.
+pub(crate) fn watch<T>(
     options: &RateOptions,
     is_text: bool,
     out: &mut dyn Write,
-    read: impl Fn() -> Result<Value, Failure>,
-    show: impl Fn(&Reading, &mut dyn Write) -> Result<(), Failure>,
+    read: impl Fn() -> Result<(Value, T), Failure>,
+    show: impl Fn(&Reading, &T, &mut dyn Write) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let Some(period) = options.watch.or(options.interval) else {
-        let now = read()?;
-        return show(&Reading { now, rates: None }, out);
+        let (now, found) = read()?;
+        return show(&Reading { now, rates: None }, &found, out);
     };
     let clears = is_text && options.watch.is_some() && std::io::stdout().is_terminal();
-    let (mut before, mut since) = (read()?, Instant::now());
+    let (mut before, mut since) = (read()?.0, Instant::now());
     loop {
         std::thread::sleep(Duration::from_secs_f64(period));
-        let (now, at) = (read()?, Instant::now());
+        let ((now, found), at) = (read()?, Instant::now());
         let rates = Some(growth(&before, &now, (at - since).as_secs_f64()));
         if clears {
             write!(out, "{CLEAR}")?;
         }
         let reading = Reading { now, rates };
-        show(&reading, out)?;
+        show(&reading, &found, out)?;
         if options.watch.is_none() {
             return Ok(());
         }

@@ -51,9 +51,12 @@ pub(crate) fn run(
             }
             (key(service), counts.into())
         });
-        Ok(Value::Object(counts.collect()))
+        Ok((Value::Object(counts.collect()), view))
     };
-    let show = |reading: &Reading, out: &mut dyn Write| show(settings, options, json, reading, out);
+    let show = |reading: &Reading, view: &View, out: &mut dyn Write| {
+        let unproxied = unproxied::ask(settings);
+        show(view, unproxied, options, json, reading, out)
+    };
     rates::watch(&options.rates, !json, out, read, show)
 }
 
@@ -66,20 +69,19 @@ fn key(service: &Service) -> String {
 }
 
 fn show(
-    settings: &Settings,
+    view: &View,
+    mut unproxied: Option<Vec<Value>>,
     options: &ServicesOptions,
     json: bool,
     reading: &Reading,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let view = View::of(settings, options.endpoints)?;
     let mut services = view.installed.contents.services();
     if let Some(name) = &options.service {
         services.retain(|service| is_named(service, name));
     }
     let frontends = view.installed.contents.frontends();
     let of = |service: &Service| frontends.get(&service.key).map_or(&[][..], Vec::as_slice);
-    let mut unproxied = unproxied::ask(settings);
     if let (Some(found), Some(name)) = (&mut unproxied, &options.service) {
         found.retain(|entry| is_called(entry["service"].as_str().unwrap_or_default(), name));
     }

@@ -44,6 +44,7 @@ impl Table {
     /// Adds a row; missing cells are empty.
     pub(crate) fn push<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
         let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+        debug_assert!(cells.len() <= self.columns.len(), "a cell without heading");
         for (column, cell) in self.columns.iter_mut().zip(&cells) {
             column.width = column.width.max(cell.chars().count());
         }

@@ -295,13 +295,18 @@ fn endpoints(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
     for (counter, name) in ServiceCounter::OF_ENDPOINTS {
         let name = format!("endpoint_{name}");
         let help = format!("{}, by endpoint", service_help(counter));
-        let series = all.iter().map(|(labels, (slot, address), _)| {
-            let count = view.counters.endpoint(*slot, *address, counter);
-            (labels.clone(), count)
+        let series = all.iter().filter_map(|(labels, (slot, address), _)| {
+            let count = view.counters.endpoint(*slot, *address, counter)?;
+            Some((labels.clone(), count))
         });
         sheet.counters(&name, &help, series)?;
         sheet.left_out.push((name, more));
     }
+    let (given, most) = view.counters.endpoint_slots();
+    let help = "Endpoints that have counters of their own, or had, since the region was made";
+    sheet.gauge("endpoint_counters_given", help, given)?;
+    let help = "Endpoints that may have counters of their own: see the limits";
+    sheet.gauge("endpoint_counters_limit", help, most)?;
     let open = all.into_iter().map(|(labels, _, flows)| (labels, flows));
     sheet
         .left_out

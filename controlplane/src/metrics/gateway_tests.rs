@@ -43,6 +43,7 @@ fn services_links_and_reasons_are_named() {
         format!("portgate_endpoint_bytes_total{{{web},endpoint=\"10.0.0.2:80\"}} 0"),
         format!("portgate_endpoint_bytes_total{{{web},endpoint=\"10.0.0.3:80\"}} 100"),
         format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.1:80\"}} 0"),
+        "portgate_endpoint_counters_given 2".to_owned(),
         // An endpoint that is gone and still has a flow.
         format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.3:80\"}} 1"),
         "portgate_drops_total{reason=\"endpoint_gone\"} 9".to_owned(),

@@ -15,6 +15,7 @@ pub struct AllCounters {
     blocks: Vec<Counters>,
     /// Endpoints that have counters of their own, by service and address.
     endpoints: Vec<CountedEndpoint>,
+    endpoint_slots: (usize, usize),
 }
 
 impl AllCounters {
@@ -28,7 +29,14 @@ impl AllCounters {
         Self {
             blocks: (0..region.geometry().workers).map(block).collect(),
             endpoints,
+            endpoint_slots: slots.given(),
         }
+    }
+
+    /// Endpoints that have counters of their own, and that may have: [`EndpointSlots::given`].
+    #[must_use]
+    pub fn endpoint_slots(&self) -> (usize, usize) {
+        self.endpoint_slots
     }
 
     /// Those of the workers.
@@ -67,18 +75,27 @@ impl AllCounters {
             .fold(own, u64::wrapping_add)
     }
 
-    /// One of [`ServiceCounter::OF_ENDPOINTS`] of a service's endpoint, over all workers.
+    /// One of [`ServiceCounter::OF_ENDPOINTS`] of a service's endpoint, over all workers; `None` = its service counts for it,
+    /// because no more endpoints may have counters.
     #[must_use]
-    pub fn endpoint(&self, slot: u32, endpoint: SocketAddr, counter: ServiceCounter) -> u64 {
+    pub fn endpoint(
+        &self,
+        slot: u32,
+        endpoint: SocketAddr,
+        counter: ServiceCounter,
+    ) -> Option<u64> {
         let wanted = Backend {
             address: endpoint.ip(),
             port: endpoint.port(),
         };
-        // One may be there twice.
-        self.find(|one| (one.service, one.backend).cmp(&(slot, wanted)))
-            .iter()
-            .map(|one| self.slot(one.slot, counter))
-            .fold(0, u64::wrapping_add)
+        let found = self.find(|one| (one.service, one.backend).cmp(&(slot, wanted)));
+        let (given, most) = self.endpoint_slots;
+        if found.is_empty() && given >= most {
+            return None;
+        }
+        // One may be there twice; without flows so far it is not there.
+        let each = found.iter().map(|one| self.slot(one.slot, counter));
+        Some(each.fold(0, u64::wrapping_add))
     }
 
     fn slot(&self, slot: u32, counter: ServiceCounter) -> u64 {

@@ -21,6 +21,8 @@ pub struct Installed {
 /// A service port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstalledService {
+    /// Its key among the installed objects.
+    pub key: Key,
     /// Namespace of the Service.
     pub namespace: String,
     /// Name of the Service.
@@ -102,6 +104,7 @@ fn describe(
             takes_new,
         });
     InstalledService {
+        key: service.key,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
         port_name: service.port_name.clone(),

@@ -27,6 +27,25 @@ fn counters_of_all_workers_are_added() {
 }
 
 #[test]
+fn an_endpoint_without_flows_has_counted_none_until_all_counters_are_given() {
+    let mut gateway = FakeGateway::new();
+    let slot = gateway.install("shop/web", &["10.0.0.1:80"]);
+    let endpoint = "10.0.0.1:80".parse().unwrap();
+    let counted = |gateway: &FakeGateway| {
+        let counters = gateway.observer().look().unwrap().counters;
+        let (given, most) = counters.endpoint_slots();
+        let count = counters.endpoint(slot, endpoint, ServiceCounter::Frames);
+        (count, given, most)
+    };
+    let (count, given, most) = counted(&gateway);
+    assert_eq!((count, given), (Some(0), 0));
+    for number in 0..most {
+        let _ = gateway.endpoint(slot, &format!("10.1.{}.{}:80", number / 256, number % 256));
+    }
+    assert_eq!(counted(&gateway), (None, most, most));
+}
+
+#[test]
 fn flows_are_counted_by_service_endpoint_and_masquerade_address() {
     let mut gateway = FakeGateway::new();
     let slot = gateway.install("shop/web", &["10.0.0.1:80", "10.0.0.2:80"]);

@@ -9,9 +9,9 @@
 //! longer than with counters by service alone, and 10 where the counters of a burst were asked for before they were needed; of
 //! 250,000 endpoints of which 4,096 have counters (128 KiB) there was no difference that could be told from noise.
 //!
-//! Layout, in the region: the index has the number of slots given (its first word) and, from the second line on, words of
-//! a tag (40 bits of the key's hash) and a slot's number plus one (24 bits); a key is found within a few
-//! lines from where its hash says. The keys have half a line a slot:
+//! Layout, in the region: the index has the number of slots given (its first word), how many may be given, plus one (its
+//! second; 0 = as many as there are), and, from the second line on, words of a tag (40 bits of the key's hash) and a slot's
+//! number plus one (24 bits); a key is found within a few lines from where its hash says. The keys have half a line a slot:
 //!
 //! | word | content |
 //! |---|---|
@@ -72,11 +72,27 @@ impl EndpointSlots {
         Self { index, keys, most }
     }
 
-    /// Gives no more than so many slots. Those that were given before are used on.
+    /// Gives no more than so many slots, for the data plane, and lets readers know. Those that were given before are used on.
     #[must_use]
     pub fn up_to(mut self, most: u32) -> Self {
         self.most = self.keys.len().min(most as usize);
+        if let Some(word) = self.word(1) {
+            // Relaxed: the number stands alone.
+            word.store(self.most as u64 + 1, Ordering::Relaxed);
+        }
         self
+    }
+
+    /// Slots that were given so far, and that may be, as the data plane said last. Endpoints that have no slot when all are
+    /// given get none any more.
+    #[must_use]
+    pub fn given(&self) -> (usize, usize) {
+        // Relaxed: the numbers stand alone.
+        let word = |at| self.word(at).map_or(0, |word| word.load(Ordering::Relaxed));
+        let said = word(1).checked_sub(1).map(|most| most as usize);
+        let most = said.map_or(self.keys.len(), |most| most.min(self.keys.len()));
+        let given = (word(0) as usize).min(self.keys.len());
+        (given, most)
     }
 
     /// On the heap, beside so many service slots.
@@ -116,10 +132,12 @@ impl EndpointSlots {
     /// Every endpoint that has counters, in the order in which they were given; one may be there twice, and is counted
     /// in one of both.
     pub fn all(&self) -> impl Iterator<Item = CountedEndpoint> {
-        let given = self.given().min(self.keys.len());
+        let (given, _) = self.given();
         let keys = self.keys.iter().take(given).enumerate();
         keys.filter_map(|(number, key)| {
-            let [what, low, high, _] = key.0.each_ref().map(|word| word.load(Ordering::Relaxed));
+            // Acquire meets the Release in `take`: with the first word the others are there.
+            let what = key.0[0].load(Ordering::Acquire);
+            let [low, high] = [1, 2].map(|at| key.0[at].load(Ordering::Relaxed));
             let service = what as u32;
             let address = u128::from(high) << 64 | u128::from(low);
             let address = if what >> 48 & 1 == 1 {
@@ -145,14 +163,9 @@ impl EndpointSlots {
         (self.keys.len() / ENDPOINTS_PER_SERVICE) as u32
     }
 
-    fn given(&self) -> usize {
-        // Acquire meets the Release in `take`, for `all`: nearly always the keys are there by then.
-        self.count()
-            .map_or(0, |count| count.load(Ordering::Acquire) as usize)
-    }
-
-    fn count(&self) -> Option<&AtomicU64> {
-        self.index.first().map(|line| &line.0[0])
+    /// A word of the index's first line.
+    fn word(&self, at: usize) -> Option<&AtomicU64> {
+        self.index.first().map(|line| &line.0[at])
     }
 
     /// The lines in which a key with this hash may be, in their order: a few less if the index ends there.
@@ -222,18 +235,19 @@ impl EndpointSlots {
 
     /// Takes the next slot for this key.
     fn take(&self, key: &[u64; 3]) -> Option<u32> {
-        let count = self.count()?;
+        let count = self.word(0)?;
         let more = |given: u64| (given < self.most as u64).then(|| given + 1);
-        // Release meets the Acquire in `given`; the number itself is nobody else's whatever the order.
+        // Relaxed: the number is nobody else's whatever the order.
         let number = count
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, more)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
         let there = self.keys.get(number as usize)?;
-        for (word, value) in there.0.iter().zip(key).rev() {
-            // Relaxed: found by way of the index alone, or by `all`, which takes what is half written for another's: the
-            // first word, which names the service, comes last.
-            word.store(*value, Ordering::Relaxed);
-        }
+        let [what, low, high] = *key;
+        // Relaxed: found by way of the index or of the first word, each of which is stored with Release.
+        there.0[1].store(low, Ordering::Relaxed);
+        there.0[2].store(high, Ordering::Relaxed);
+        // Release meets the Acquire in `all`.
+        there.0[0].store(what, Ordering::Release);
         Some(number as u32)
     }
 }
@@ -308,6 +322,7 @@ mod tests {
         assert_eq!(given.iter().filter(|slot| **slot != 3).count(), 32);
         assert_eq!((0..100).map(of).collect::<Vec<_>>(), given);
         assert_eq!(slots.all().count(), 32);
+        assert_eq!(slots.given(), (32, 32));
     }
 
     #[test]
@@ -320,6 +335,8 @@ mod tests {
         let again: Vec<_> = (0..10).map(|number| of(&fewer, number)).collect();
         assert_eq!(again, given);
         assert!(!given.contains(&3));
+        let reader = EndpointSlots::new(fewer.index.clone(), fewer.keys.clone());
+        assert_eq!(reader.given(), (10, 4), "more than may be, from before");
     }
 
     #[test]
@@ -383,6 +400,28 @@ mod loom_tests {
                 assert_eq!(slots.service(slot), 1);
             }
             assert_eq!(here, there);
+        });
+    }
+
+    /// Mutations that this model was seen to catch: `take` with a Relaxed store of the first word, `all` with a Relaxed load
+    /// of it.
+    #[test]
+    fn loom_who_lists_endpoints_sees_whole_ones() {
+        loom::model(|| {
+            let slots = EndpointSlots::heap(2);
+            let backend = Backend {
+                address: Ipv6Addr::LOCALHOST.into(),
+                port: 80,
+            };
+            // The reader is the second thread: loom forgets a load of the first one when the second loads the same word before
+            // it changes it.
+            let there = slots.clone();
+            let reader = loom::thread::spawn(move || {
+                assert!(there.all().all(|one| one.backend == backend));
+            });
+            let _ = slots.slot(1, &backend);
+            reader.join().unwrap();
+            assert_eq!(slots.all().count(), 1);
         });
     }
 }

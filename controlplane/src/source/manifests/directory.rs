@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::convert;
 use crate::model::{ClusterObject, ObjectKind, ObjectName};
@@ -14,6 +16,10 @@ use crate::warning::Warning;
 use super::parse;
 
 type Key = (ObjectKind, ObjectName);
+
+/// A file that was changed so shortly before it was looked at may be changed again without another time of change: file
+/// systems count in steps, of 2 s at most.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// A directory that is read again and again. A file that cannot be parsed leaves its previous
 /// content in force.
@@ -48,6 +54,10 @@ pub struct Unreadable {
 #[derive(Debug, Default)]
 struct File {
     stamp: Option<Stamp>,
+    /// Whether the stamp may not tell the next change: [`FRESH`].
+    is_fresh: bool,
+    /// Hash of what was read, or of why nothing could be.
+    content: Option<u64>,
     objects: BTreeMap<Key, ClusterObject>,
 }
 
@@ -84,11 +94,19 @@ impl Directory {
         }
         for (path, stamp) in paths {
             let file = self.files.entry(Arc::clone(&path)).or_default();
-            if stamp.is_some() && file.stamp == stamp {
+            if stamp.is_some() && file.stamp == stamp && !file.is_fresh {
                 continue;
             }
+            file.is_fresh = stamp.is_some_and(is_fresh);
             file.stamp = stamp;
-            if let Some(objects) = load(&path, file.objects.is_empty(), &mut reading.warnings) {
+            let text = fs::read_to_string(&path);
+            let content = Some(hash(&text));
+            if file.content == content {
+                continue;
+            }
+            file.content = content;
+            let is_new = file.objects.is_empty();
+            if let Some(objects) = load(&path, text, is_new, &mut reading.warnings) {
                 self.exchange(&path, objects, &mut touched, &mut reading.warnings);
             }
         }
@@ -148,13 +166,21 @@ impl Directory {
     }
 }
 
-/// The objects of a file; `None`, and a warning, if it cannot be parsed.
+/// Of this text, or of the kind of this failure.
+fn hash(text: &io::Result<String>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.as_ref().map_err(io::Error::kind).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The objects of a file with this text; `None`, and a warning, if it cannot be read or parsed.
 fn load(
     path: &Path,
+    text: io::Result<String>,
     is_new: bool,
     warnings: &mut Vec<Warning>,
 ) -> Option<BTreeMap<Key, ClusterObject>> {
-    let documents = fs::read_to_string(path)
+    let documents = text
         .map_err(|cause| parse::Failure::unreadable(&cause))
         .and_then(|text| parse::documents(path, &text));
     let documents = match documents {
@@ -231,6 +257,12 @@ fn is_manifest(path: &Path) -> bool {
     let hidden = name.is_none_or(|name| name.starts_with('.'));
     let extension = path.extension().and_then(|extension| extension.to_str());
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// Also if it lies in the future.
+fn is_fresh((changed, ..): Stamp) -> bool {
+    let age = SystemTime::now().duration_since(changed);
+    age.map_or(true, |age| age < FRESH)
 }
 
 fn stamp(metadata: &fs::Metadata) -> Option<Stamp> {

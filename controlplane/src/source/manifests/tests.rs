@@ -129,6 +129,36 @@ fn a_file_that_breaks_keeps_its_previous_content_and_a_deleted_one_takes_it_away
     assert_eq!(names(&read.read().unwrap().changes), ["-test/a"]);
 }
 
+/// As two writers do within one step of the file system's clock.
+#[test]
+fn a_change_that_leaves_time_and_length_as_they_were_is_seen() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a.yaml");
+    let mut directory = Directory::new(folder.path());
+    fs::write(&path, service("a", "10.0.0.1")).unwrap();
+    let changed = fs::metadata(&path).unwrap().modified().unwrap();
+    assert_eq!(names(&directory.read().unwrap().changes), ["+test/a"]);
+    fs::write(&path, service("a", "10.0.0.2")).unwrap();
+    let file = fs::File::options().write(true).open(&path).unwrap();
+    file.set_modified(changed).unwrap();
+    assert_eq!(names(&directory.read().unwrap().changes), ["+test/a"]);
+    let Some(ClusterObject::Service(service)) = directory.objects().into_iter().next() else {
+        panic!("a service")
+    };
+    assert!(format!("{service:?}").contains("10.0.0.2"), "{service:?}");
+}
+
+#[test]
+fn what_is_wrong_is_said_once_however_often_the_file_is_read() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "broken.yaml", "kind: [");
+    let mut directory = Directory::new(folder.path());
+    let warnings: Vec<_> = (0..3)
+        .map(|_| directory.read().unwrap().warnings.len())
+        .collect();
+    assert_eq!(warnings, [1, 0, 0]);
+}
+
 #[test]
 fn of_an_object_in_two_files_the_last_file_counts_until_it_is_gone() {
     let directory = TempDir::new().unwrap();
