@@ -139,7 +139,7 @@ impl Host {
         for shared in self.links {
             while shared.from_workers.pop().is_some() {
                 self.counters.add(Total::TakenOver, 1);
-                self.counters.drop(Reason::TxFull);
+                self.counters.drop_on(shared.link, Reason::TxFull, 1);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Host {
             if shared.tap.send(frame.bytes()) {
                 self.counters.add(Total::Sent, 1);
             } else {
-                self.counters.drop(Reason::HostLimit);
+                self.counters.drop_on(shared.link, Reason::HostLimit, 1);
                 if self.trace.is_on() {
                     self.trace.tell(|tracer| {
                         tracer.own_begins(shared.link, Own::ForHost, frame.bytes());
@@ -199,7 +199,7 @@ impl Host {
             if frames.is_empty() {
                 self.counters.add(Total::HandedOver, 1);
             } else {
-                self.counters.drop(Reason::TxFull);
+                self.counters.drop_on(shared.link, Reason::TxFull, 1);
             }
         }
         AT_ONCE

@@ -50,8 +50,8 @@ pub const FLOW_LAYOUT: u32 = 4;
 /// Lines of the header.
 pub const HEADER_LINES: usize = 64;
 
-/// Lines of counters of a worker: 512 words.
-pub const WORKER_LINES: usize = 64;
+/// Lines of counters of a worker: 1,536 words.
+pub const WORKER_LINES: usize = 192;
 
 /// Words of counters of a service at a worker: a line.
 const SERVICE_WORDS: usize = 8;

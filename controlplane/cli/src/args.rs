@@ -161,6 +161,9 @@ pub struct CountersOptions {
     /// Show each worker's share, too.
     #[arg(long)]
     pub workers: bool,
+    /// Show the drops on each link, too.
+    #[arg(long)]
+    pub links: bool,
 }
 
 /// Options of `latency`.

@@ -45,7 +45,7 @@ fn tables(
     options: &CountersOptions,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let columns = columns(reading, options.workers);
+    let columns = columns(reading, options);
     let heading = |first: &str| {
         let names = columns.iter().map(|column| format!(">{}", column.name));
         std::iter::once(first.to_owned())
@@ -79,7 +79,7 @@ struct Column<'a> {
     is_rate: bool,
 }
 
-fn columns(reading: &Reading, workers: bool) -> Vec<Column<'_>> {
+fn columns<'a>(reading: &'a Reading, options: &CountersOptions) -> Vec<Column<'a>> {
     let column = |name: &str, groups, is_rate| Column {
         name: name.to_owned(),
         groups,
@@ -89,12 +89,19 @@ fn columns(reading: &Reading, workers: bool) -> Vec<Column<'_>> {
     if let Some(rates) = &reading.rates {
         columns.push(column("PER SECOND", rates, true));
     }
-    if workers {
+    if options.workers {
         let each = reading.now["workers"].as_array().into_iter().flatten();
         for (number, worker) in each.enumerate() {
             columns.push(column(&format!("WORKER {number}"), worker, false));
         }
         columns.push(column("MAIN", &reading.now["main"], false));
+    }
+    if options.links {
+        let each = reading.now["links"].as_array().into_iter().flatten();
+        columns.extend(each.map(|link| {
+            let name = link["name"].as_str().unwrap_or_default();
+            column(&format!("ON {}", name.to_uppercase()), link, false)
+        }));
     }
     columns
 }
@@ -102,10 +109,11 @@ fn columns(reading: &Reading, workers: bool) -> Vec<Column<'_>> {
 fn row(table: &mut Table, columns: &[Column<'_>], group: &str, name: &str) {
     let cells = columns.iter().map(|column| {
         let number = &column.groups[group][name];
-        if column.is_rate {
-            rates::text(number)
-        } else {
-            number.to_string()
+        match number {
+            _ if column.is_rate => rates::text(number),
+            // Of a link there are drops alone.
+            Value::Null => "-".to_owned(),
+            number => number.to_string(),
         }
     });
     table.push(std::iter::once(name.to_owned()).chain(cells));
@@ -134,6 +142,10 @@ fn document(counters: &AllCounters, names: &[String]) -> Value {
     let links = names.iter().enumerate().map(|(at, name)| {
         let count = |(counter, name): (LinkCounter, _)| (name, counters.link(at, counter));
         let mut link = numbers(LinkCounter::ALL.map(count));
+        let drops = Reason::ALL
+            .iter()
+            .map(|reason| (reason.name(), counters.link_drops(at, *reason)));
+        link.insert("drops".to_owned(), numbers(drops).into());
         link.insert("name".to_owned(), name.clone().into());
         link
     });

@@ -44,6 +44,7 @@ JSON (one object a line):
 pub(crate) const COUNTERS: &str = "\
 Example:
   portgate counters --workers
+  portgate counters --links --all
   portgate counters --interval 5
 
 At rest: received + originated = sent + all drops + (parked - unparked).
@@ -54,7 +55,8 @@ JSON (one document):
               endpoint_resets, bad_records, bad_rings, updates_refused, taken_in, work_nanos
   drops       frames by reason, every reason
   links[]     name, rx_frames, rx_bytes, tx_frames, tx_bytes, unfinished_checksums, truncated,
-              dropped, dealt_out
+              dropped, dealt_out, drops (by reason, where frames came in, or were to go out if
+              that is why)
   workers[]   worker, totals, drops
   main        totals, drops of the main core
   rates       with --interval or --watch: totals, drops, links[], workers[] again, each number by

@@ -363,6 +363,10 @@ fn counters_balance_and_drops_are_named() {
         (&json!("pods"), &json!(50))
     );
     assert_eq!(pods["unfinished_checksums"], 9);
+    assert_eq!(
+        (&pods["drops"]["other_mac"], &pods["dropped"]),
+        (&json!(10), &json!(10))
+    );
 }
 
 #[test]
@@ -373,6 +377,10 @@ fn counters_are_shown_as_tables() {
     assert_eq!(rows(&table, "no_endpoint"), ["no_endpoint 11"]);
     assert!(table.contains("DEALT OUT"), "{table}");
     assert_eq!(rows(&table, "pods"), ["pods 50 0 0 0 9 0 0 0"]);
+    let links = running.said(&["counters", "--links"]);
+    assert!(links.contains("ON PODS"), "{links}");
+    assert_eq!(rows(&links, "no_endpoint"), ["no_endpoint 11 11 0"]);
+    assert_eq!(rows(&links, "received"), ["received 120 - -"]);
     assert!(!table.contains("tx_full"), "{table}");
     assert!(running.said(&["counters", "--all"]).contains("tx_full"));
     let workers = running.said(&["counters", "--workers"]);

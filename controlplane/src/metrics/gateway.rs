@@ -156,6 +156,16 @@ fn links(view: &View, sheet: &mut Sheet<'_>) -> fmt::Result {
             .map(|(at, info)| (label(info), view.counters.link(*at, counter)));
         sheet.counters(&format!("link_{name}"), link_help(counter), series)?;
     }
+    let drops = links.iter().flat_map(|(at, info)| {
+        Reason::ALL.iter().map(|reason| {
+            let mut labels = label(info);
+            labels.push(("reason", reason.name().to_owned()));
+            (labels, view.counters.link_drops(*at, *reason))
+        })
+    });
+    let help =
+        "Frames dropped where they came in, or were to go out if that is why, by link and reason";
+    sheet.counters("link_drops", help, drops)?;
     let help = "Frames that the device had no room for";
     let missed = links.iter().map(|(_, info)| (label(info), info.missed));
     sheet.counters("link_missed", help, missed)?;

@@ -23,7 +23,8 @@ fn services_links_and_reasons_are_named() {
         .counters(1)
         .add_service(first, ServiceCounter::Bytes, 6);
     counters.add_service(gone, ServiceCounter::Bytes, 100);
-    counters.drop_many(Reason::EndpointGone, 9);
+    counters.drop_on(0, Reason::EndpointGone, 9);
+    counters.drop_many(Reason::Restart, 2);
     counters.add_link(0, LinkCounter::TxBytes, 77);
     // Of 1.5, 2.1 and 3,000 microseconds, and one that took minutes.
     for nanos in [1_500, 2_100, 3_000_000, 200_000_000_000] {
@@ -47,6 +48,10 @@ fn services_links_and_reasons_are_named() {
         // An endpoint that is gone and still has a flow.
         format!("portgate_endpoint_open_flows{{{web},endpoint=\"10.0.0.3:80\"}} 1"),
         "portgate_drops_total{reason=\"endpoint_gone\"} 9".to_owned(),
+        "portgate_drops_total{reason=\"restart\"} 2".to_owned(),
+        "portgate_link_drops_total{link=\"outside\",reason=\"endpoint_gone\"} 9".to_owned(),
+        "portgate_link_drops_total{link=\"outside\",reason=\"restart\"} 0".to_owned(),
+        "portgate_link_dropped_total{link=\"outside\"} 9".to_owned(),
         "portgate_link_tx_bytes_total{link=\"outside\"} 77".to_owned(),
         "portgate_link_missed_total{link=\"outside\"} 3".to_owned(),
         "portgate_flows{family=\"ipv4\",state=\"half-open\"} 1".to_owned(),

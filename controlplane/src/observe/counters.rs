@@ -114,6 +114,12 @@ impl AllCounters {
     pub fn link(&self, link: usize, counter: LinkCounter) -> u64 {
         sum(&self.blocks, |block| block.link(link, counter))
     }
+
+    /// Frames dropped on a link for a reason, over all workers.
+    #[must_use]
+    pub fn link_drops(&self, link: usize, reason: Reason) -> u64 {
+        sum(&self.blocks, |block| block.link_drops(link, reason))
+    }
 }
 
 /// A total over these blocks.

@@ -3,7 +3,6 @@
 use packet::parse::{Parsed, SCTP, TCP};
 use packet::{Buffer, Pool, sctp};
 
-use crate::counters::LinkCounter;
 use crate::egress::set_ethernet;
 use crate::family::Family;
 use crate::flow::state::{ACK, REPLIED, SYN, seen};
@@ -130,7 +129,7 @@ impl<B: Buffer> Pipeline<B> {
             observer.queued(link, frame.bytes());
         }
         if let Err(reason) = self.egress.push(link, frame) {
-            self.counters.drop(reason);
+            self.counters.drop_on(link, reason, 1);
             observer.dropped(reason);
         }
     }
@@ -157,7 +156,7 @@ impl<B: Buffer> Pipeline<B> {
             return self.leave_cut(now, input, frame, parsed, way, mtu, pool, observer);
         }
         let Some(mac) = word.mac() else {
-            return self.wait(now, input, frame, neighbour, word, pool, observer);
+            return self.wait(now, frame, neighbour, word, pool, observer);
         };
         if !set_ethernet(&mut frame, mac, link) {
             return self.drop_frame(input, frame, Reason::NoBuffer, observer);
@@ -175,13 +174,7 @@ impl<B: Buffer> Pipeline<B> {
         observer: &mut O,
     ) {
         drop(frame);
-        self.counters.drop(reason);
-        let counter = match reason {
-            Reason::Truncated => LinkCounter::Truncated,
-            Reason::UnfinishedChecksum => LinkCounter::UnfinishedChecksums,
-            _ => LinkCounter::Dropped,
-        };
-        self.counters.add_link(input, counter, 1);
+        self.counters.drop_on(input, reason, 1);
         observer.dropped(reason);
     }
 
@@ -203,7 +196,6 @@ impl<B: Buffer> Pipeline<B> {
     fn wait<P: Pool<Buffer = B>, O: Observe>(
         &mut self,
         now: Now,
-        input: usize,
         frame: B,
         neighbour: u16,
         word: Word,
@@ -223,8 +215,7 @@ impl<B: Buffer> Pipeline<B> {
                 }
             }
             Err(reason) => {
-                self.counters.drop(reason);
-                self.counters.add_link(input, LinkCounter::Dropped, 1);
+                self.counters.drop_on(usize::from(word.link()), reason, 1);
                 observer.dropped(reason);
             }
         }

@@ -5,9 +5,10 @@
 //! | words | content |
 //! |---|---|
 //! | 0–31 | [`Total`] |
-//! | 32–95 | drops by [`Reason`] |
-//! | 128–255 | links: 8 words each, [`LinkCounter`] |
+//! | 32–95 | drops that are of no link, by [`Reason`] |
+//! | 128–255 | links: 8 words each, the first five of [`LinkCounter`] |
 //! | 256–511 | bursts by the time from rx to tx: see [`crate::times`] |
+//! | 512–1535 | drops by link: 64 words each, by [`Reason`] |
 //!
 //! Service counters: half a line a service slot for what every frame counts ([`ServiceCounter`], the first four), half a
 //! line for the same of each endpoint slot ([`crate::endpoints`]), then half a line a service slot for the rest, so that
@@ -24,9 +25,11 @@ const REASONS: usize = 32;
 const LINKS: usize = 128;
 const WORDS_PER_LINK: usize = 8;
 const TIMES: usize = 256;
+const LINK_REASONS: usize = 512;
+const REASONS_PER_LINK: usize = 64;
 
 /// Lines of a worker's counters.
-pub const LINES: usize = 64;
+pub const LINES: usize = hugepages::layout::WORKER_LINES;
 
 /// Lines of a worker's counters of services, for each service slot: its own, and half a line for each endpoint slot.
 pub const SERVICE_LINES: usize = 1 + ENDPOINTS_PER_SERVICE / 2;
@@ -137,7 +140,7 @@ impl Total {
     }
 }
 
-/// Counters of one link.
+/// Counters of one link. The last three are sums of drops: [`Counters::drop_on`] counts those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum LinkCounter {
@@ -149,18 +152,18 @@ pub enum LinkCounter {
     TxFrames,
     /// Bytes sent.
     TxBytes,
+    /// Received frames that went to a worker that has no receive queue of the link.
+    DealtOut,
     /// First frames of flows with an unfinished checksum.
     UnfinishedChecksums,
     /// Frames cut short by the device.
     Truncated,
     /// Frames dropped for another reason than those two.
     Dropped,
-    /// Received frames that went to a worker that has no receive queue of the link.
-    DealtOut,
 }
 
 impl LinkCounter {
-    /// All, in the order of their numbers, with their names in metrics and documents.
+    /// All, with their names in metrics and documents, in the order in which they are shown.
     pub const ALL: [(Self, &'static str); 8] = [
         (Self::RxFrames, "rx_frames"),
         (Self::RxBytes, "rx_bytes"),
@@ -263,21 +266,27 @@ impl Counters {
         bump(&self.totals, total as usize, count);
     }
 
-    /// Counts a dropped frame.
+    /// Counts frames that are dropped on link `link`: where they came in, or were to go out if that is why. Links past
+    /// [`MAX_LINKS`] count as none.
     #[inline(always)]
-    pub fn drop(&self, reason: Reason) {
-        self.drop_many(reason, 1);
+    pub fn drop_on(&self, link: usize, reason: Reason, count: u64) {
+        let first = if link < MAX_LINKS {
+            LINK_REASONS + link * REASONS_PER_LINK
+        } else {
+            REASONS
+        };
+        bump(&self.totals, first + reason as usize, count);
     }
 
-    /// Counts dropped frames.
-    #[inline(always)]
+    /// Counts dropped frames that are of no link.
     pub fn drop_many(&self, reason: Reason, count: u64) {
         bump(&self.totals, REASONS + reason as usize, count);
     }
 
-    /// Adds to a link's counter; links past [`MAX_LINKS`] have none.
+    /// Adds to a link's counter, one that is no sum of drops; links past [`MAX_LINKS`] have none.
     #[inline(always)]
     pub fn add_link(&self, link: usize, counter: LinkCounter, count: u64) {
+        debug_assert!(counter as u8 <= LinkCounter::DealtOut as u8);
         if link < MAX_LINKS {
             bump(
                 &self.totals,
@@ -353,22 +362,41 @@ impl Counters {
         read(&self.totals, total as usize)
     }
 
-    /// Frames dropped for a reason.
+    /// Frames dropped for a reason, on whatever link.
     #[must_use]
     pub fn drops(&self, reason: Reason) -> u64 {
-        read(&self.totals, REASONS + reason as usize)
+        let of_none = read(&self.totals, REASONS + reason as usize);
+        let links = (0..MAX_LINKS).map(|link| self.link_drops(link, reason));
+        links.fold(of_none, u64::wrapping_add)
+    }
+
+    /// Frames dropped for a reason on a link.
+    #[must_use]
+    pub fn link_drops(&self, link: usize, reason: Reason) -> u64 {
+        if link < MAX_LINKS {
+            let first = LINK_REASONS + link * REASONS_PER_LINK;
+            read(&self.totals, first + reason as usize)
+        } else {
+            0
+        }
     }
 
     /// A link's counter.
     #[must_use]
     pub fn link(&self, link: usize, counter: LinkCounter) -> u64 {
-        if link < MAX_LINKS {
-            read(
-                &self.totals,
-                LINKS + link * WORDS_PER_LINK + counter as usize,
-            )
-        } else {
-            0
+        match counter {
+            LinkCounter::UnfinishedChecksums => self.link_drops(link, Reason::UnfinishedChecksum),
+            LinkCounter::Truncated => self.link_drops(link, Reason::Truncated),
+            LinkCounter::Dropped => Reason::ALL
+                .iter()
+                .filter(|reason| !matches!(reason, Reason::UnfinishedChecksum | Reason::Truncated))
+                .map(|reason| self.link_drops(link, *reason))
+                .fold(0, u64::wrapping_add),
+            _ if link < MAX_LINKS => {
+                let first = LINKS + link * WORDS_PER_LINK;
+                read(&self.totals, first + counter as usize)
+            }
+            _ => 0,
         }
     }
 
@@ -440,4 +468,6 @@ fn read(lines: &[Line], word: usize) -> u64 {
 
 const _: () = assert!(Total::ALL.len() <= REASONS && REASONS + Reason::COUNT <= LINKS);
 const _: () = assert!(LINKS + MAX_LINKS * WORDS_PER_LINK <= TIMES);
-const _: () = assert!(TIMES + times::BUCKETS <= LINES * 8);
+const _: () = assert!(TIMES + times::BUCKETS <= LINK_REASONS);
+const _: () = assert!(Reason::COUNT <= REASONS_PER_LINK);
+const _: () = assert!(LINK_REASONS + MAX_LINKS * REASONS_PER_LINK <= LINES * 8);

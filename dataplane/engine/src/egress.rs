@@ -48,6 +48,8 @@ struct Parked<B> {
     frame: B,
     neighbour: u16,
     generation: u8,
+    /// The link that it is to go out by.
+    link: u8,
     since: u32,
 }
 
@@ -125,6 +127,7 @@ impl<B: Buffer> Egress<B> {
             frame,
             neighbour,
             generation: word.generation(),
+            link: word.link(),
             since,
         });
         counters.add(Total::Parked, 1);
@@ -172,7 +175,7 @@ impl<B: Buffer> Egress<B> {
                 _ => Err(Reason::Unresolved),
             };
             if let Err(reason) = sent {
-                counters.drop(reason);
+                counters.drop_on(usize::from(parked.link), reason, 1);
                 observer.dropped(reason);
             }
         }
@@ -183,9 +186,10 @@ impl<B: Buffer> Egress<B> {
 
     /// Drops the frames that wait.
     pub(crate) fn drop_parked(&mut self, counters: &Counters) {
-        let count = self.parked.drain(..).count() as u64;
-        counters.add(Total::Unparked, count);
-        counters.drop_many(Reason::Unresolved, count);
+        for parked in self.parked.drain(..) {
+            counters.add(Total::Unparked, 1);
+            counters.drop_on(usize::from(parked.link), Reason::Unresolved, 1);
+        }
     }
 
     /// Asks for a neighbour's MAC address, by ARP or neighbour discovery.
@@ -230,7 +234,7 @@ impl<B: Buffer> Egress<B> {
                 observer.queued(number, frame.bytes());
             }
             if let Err(reason) = self.push(number, frame) {
-                counters.drop(reason);
+                counters.drop_on(number, reason, 1);
                 observer.dropped(reason);
             }
             observer.own_ends();

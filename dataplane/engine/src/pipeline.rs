@@ -276,8 +276,7 @@ impl<B: Buffer> Pipeline<B> {
     #[cold]
     pub fn not_dealt_out(&self, input: usize, frames: u64, bytes: u64) {
         self.received(input, frames, bytes);
-        self.counters.drop_many(Reason::WorkerFull, frames);
-        self.counters.add_link(input, LinkCounter::Dropped, frames);
+        self.counters.drop_on(input, Reason::WorkerFull, frames);
     }
 
     #[inline(always)]
@@ -299,7 +298,7 @@ impl<B: Buffer> Pipeline<B> {
         self.counters.add_link(link, LinkCounter::TxFrames, frames);
         self.counters.add_link(link, LinkCounter::TxBytes, bytes);
         if refused > 0 {
-            self.counters.drop_many(Reason::TxFull, refused);
+            self.counters.drop_on(link, Reason::TxFull, refused);
         }
     }
 

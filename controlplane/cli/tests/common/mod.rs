@@ -217,11 +217,11 @@ impl Running {
         first.add(Total::Parked, 5);
         first.add(Total::Unparked, 3);
         main.add(Total::FlowsRemoved, 4);
-        first.drop_many(Reason::NoEndpoint, 11);
-        second.drop_many(Reason::OtherMac, 10);
+        first.drop_on(0, Reason::NoEndpoint, 11);
+        second.drop_on(1, Reason::OtherMac, 10);
         first.add_link(0, LinkCounter::RxFrames, 70);
         second.add_link(1, LinkCounter::RxFrames, 50);
-        second.add_link(1, LinkCounter::UnfinishedChecksums, 9);
+        second.drop_on(1, Reason::UnfinishedChecksum, 9);
         first.add_service(slots[0], ServiceCounter::Flows, 2);
         for (worker, bytes) in [(&second, 1000), (&first, 500)] {
             worker.add_service(slots[0], ServiceCounter::Frames, 1);
