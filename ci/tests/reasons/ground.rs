@@ -148,7 +148,8 @@ impl Ground {
         })
     }
 
-    /// Two workers and one queue; who has nothing to do looks again after a tenth of a second.
+    /// Two workers and one queue; who has nothing to do looks again after a second, in which two thousand frames come
+    /// however busy the machine is.
     pub fn sleepy() -> Self {
         let plan = Plan {
             workers: 2,
@@ -156,7 +157,7 @@ impl Ground {
             ..Plan::default()
         };
         Self::with(plan, |text| {
-            text.replace("idle_sleep_us = 50", "idle_sleep_us = 100000")
+            text.replace("idle_sleep_us = 50", "idle_sleep_us = 1000000")
         })
     }
 

@@ -151,7 +151,7 @@ fn is_told(reason: Reason, told: &[Value]) -> bool {
     }
 }
 
-/// The counter has grown, and `/metrics` has it too.
+/// The counter has grown, and `/metrics` has it too, also by link.
 fn expect_the_same(ground: &Ground, gateway: &Gateway<'_>, reason: Reason, before: u64) {
     let series = format!("portgate_drops_total{{reason=\"{}\"}} ", reason.name());
     // Frames may still be coming in: look until nothing has changed in between.
@@ -160,8 +160,23 @@ fn expect_the_same(ground: &Ground, gateway: &Gateway<'_>, reason: Reason, befor
         let text = curl::get(&ground.net.gateway, "http://127.0.0.1:9102/metrics").ok()?;
         let value = text.lines().find_map(|line| line.strip_prefix(&series));
         let value: u64 = value.and_then(|value| value.parse().ok()).expect("a count");
-        (first == counted(gateway, reason) && value == first && first > before).then_some(())
+        let by_link = by_link(&text, reason);
+        // What a killed process had in hand is of no link.
+        let on_links = if reason == Reason::Restart { 0 } else { first };
+        let is_same = first == counted(gateway, reason) && value == first && by_link == on_links;
+        (is_same && first > before).then_some(())
     });
+}
+
+/// The sum over all links.
+fn by_link(metrics: &str, reason: Reason) -> u64 {
+    let label = format!("reason=\"{}\"}} ", reason.name());
+    let series = metrics.lines();
+    let series = series.filter(|line| line.starts_with("portgate_link_drops_total{"));
+    let values = series.filter_map(|line| line.split_once(&label));
+    values
+        .map(|(_, value)| value.parse::<u64>().expect("a count"))
+        .sum()
 }
 
 fn counted(gateway: &Gateway<'_>, reason: Reason) -> u64 {
