@@ -34,6 +34,7 @@ pub mod dial;
 pub mod echo;
 pub mod frames;
 pub mod gateway;
+pub mod hold;
 pub mod limits;
 pub mod manifests;
 pub mod netns;

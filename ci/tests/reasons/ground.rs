@@ -148,17 +148,14 @@ impl Ground {
         })
     }
 
-    /// Two workers and one queue; who has nothing to do looks again after a second, in which two thousand frames come
-    /// however busy the machine is.
-    pub fn sleepy() -> Self {
+    /// Two workers and one queue, whose frames they share.
+    pub fn shared() -> Self {
         let plan = Plan {
             workers: 2,
             fan_out: Some("even"),
             ..Plan::default()
         };
-        Self::with(plan, |text| {
-            text.replace("idle_sleep_us = 50", "idle_sleep_us = 1000000")
-        })
+        Self::with(plan, |text| text)
     }
 
     fn new(workers: u16, configure: impl FnOnce(String) -> String) -> Self {

@@ -12,6 +12,7 @@ mod provoke;
 use std::time::{Duration, Instant};
 
 use ci::gateway::Gateway;
+use ci::hold::Held;
 use ci::{curl, wait};
 use engine::Reason;
 use serde_json::Value;
@@ -31,7 +32,7 @@ enum Scene {
     /// One whose tables are small, and become full.
     Full,
     /// One of whose workers gets frames from the other, and sleeps long.
-    Sleepy,
+    Shared,
     /// One whose data plane is killed: no process has the frames any more that could tell of them, so no trace
     /// shows them.
     Killed,
@@ -87,7 +88,7 @@ const fn scene(reason: Reason) -> Scene {
         | Reason::ServiceLimit
         | Reason::HostLimit => Scene::Tight,
         Reason::FlowTableFull | Reason::NeighbourTableFull => Scene::Full,
-        Reason::WorkerFull => Scene::Sleepy,
+        Reason::WorkerFull => Scene::Shared,
         Reason::Restart => Scene::Killed,
         // A worker would have to be stopped between two stores of an insert. The test is
         // `a_flow_that_another_worker_has_left_unfinished_is_dropped_for_the_race` of engine/tests/trace.rs.
@@ -117,7 +118,7 @@ fn what_full_tables_drop_is_counted_and_traced_under_its_name() {
 
 #[test]
 fn what_a_worker_has_no_room_for_is_counted_and_traced_under_its_name() {
-    play(&Ground::sleepy(), Scene::Sleepy);
+    play(&Ground::shared(), Scene::Shared);
 }
 
 /// Provokes the reasons of a scene, one after the other.
@@ -127,8 +128,13 @@ fn play(ground: &Ground, scene: Scene) {
         let begun = Instant::now();
         let before = counted(&gateway, reason);
         let trace = gateway.trace(&["--reason", reason.name(), "--limit", "64"]);
+        let held = (reason == Reason::WorkerFull).then(|| {
+            // Who takes what the other one receives stands still.
+            Held::of(gateway.dataplane.id(), "rte-worker-2")
+        });
         provoke::provoke(reason, ground);
         let told = trace.wait(reason.name(), |told| is_told(reason, told));
+        drop(held);
         for frame in told.iter().filter(|line| !line["ended"].is_string()) {
             assert_eq!(frame["reason"], reason.name(), "{frame}");
             assert_eq!(frame["outcome"], "dropped", "{frame}");

@@ -154,7 +154,7 @@ pub fn provoke(reason: Reason, ground: &Ground) {
             }
         }
         Reason::WorkerFull => {
-            // Whoever receives is kept awake, the other sleeps when the first ones come; its ring has a thousand places.
+            // Its ring has a thousand places.
             let end = Instant::now() + Duration::from_secs(3);
             let mut ports = (1024..=u16::MAX).cycle();
             while Instant::now() < end {
