@@ -3,8 +3,8 @@
 use std::io::Write;
 
 use engine::counters::LinkCounter;
-use hugepages::{FanOut, LinkInfo, Region, offloads};
-use portgate_controlplane::observe::AllCounters;
+use hugepages::{FanOut, LinkInfo, offloads};
+use portgate_controlplane::observe::{AllCounters, links};
 use serde_json::{Value, json};
 use settings::Settings;
 
@@ -100,12 +100,6 @@ fn devices(links: &[(usize, LinkInfo)], out: &mut dyn Write) -> Result<(), Failu
         ]);
     }
     Ok(table.flush(out)?)
-}
-
-/// The links that have a description, by their number.
-fn links(region: &Region) -> Vec<(usize, LinkInfo)> {
-    let read = |at: u16| Some((usize::from(at), LinkInfo::read(&region.link(at))?));
-    (0..region.geometry().links).filter_map(read).collect()
 }
 
 fn row(at: usize, info: &LinkInfo, counters: &AllCounters) -> Vec<String> {

@@ -169,9 +169,15 @@ impl View {
     /// The links that have a description, by their number.
     #[must_use]
     pub fn links(&self) -> Vec<(usize, LinkInfo)> {
-        let read = |at: u16| Some((usize::from(at), LinkInfo::read(&self.region.link(at))?));
-        (0..self.region.geometry().links).filter_map(read).collect()
+        links(&self.region)
     }
+}
+
+/// The links of this region that have a description, by their number.
+#[must_use]
+pub fn links(region: &Region) -> Vec<(usize, LinkInfo)> {
+    let read = |at: u16| Some((usize::from(at), LinkInfo::read(&region.link(at))?));
+    (0..region.geometry().links).filter_map(read).collect()
 }
 
 /// How long nothing has been heard of the data plane of this region.

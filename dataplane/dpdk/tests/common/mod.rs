@@ -38,7 +38,7 @@ pub(crate) fn frame(pool: &mut impl Pool<Buffer = Mbuf>, bytes: &[u8]) -> Mbuf {
     mbuf
 }
 
-/// Sends all of `frames`, or panics after a second.
+/// Sends all of `frames`, or panics as [`wait_for`] does.
 pub(crate) fn send(queue: &mut Queue, frames: &mut Burst<Mbuf>) {
     wait_for("the queue takes every frame", || {
         queue.tx_burst(frames);
@@ -46,7 +46,7 @@ pub(crate) fn send(queue: &mut Queue, frames: &mut Burst<Mbuf>) {
     });
 }
 
-/// Receives until `wanted` finds a frame it likes; panics after a second.
+/// Receives until `wanted` finds a frame it likes, or panics as [`wait_for`] does.
 pub(crate) fn receive<T>(queue: &mut Queue, what: &str, wanted: impl Fn(&[u8]) -> Option<T>) -> T {
     wait_for(what, || {
         let mut frames = Burst::new();

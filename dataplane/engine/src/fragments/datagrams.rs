@@ -297,6 +297,7 @@ fn find_or_make<'a, F: Family>(
             set.len() - 1
         }
         None => {
+            // Of those of one second the one in the lowest place goes.
             let least = set
                 .iter()
                 .enumerate()
@@ -306,8 +307,6 @@ fn find_or_make<'a, F: Family>(
             at
         }
     };
-    // Sorted by age as far as a second can tell: what is used moves nowhere, so ties go to the lower place,
-    // which was filled earlier.
     &mut set[at]
 }
 
