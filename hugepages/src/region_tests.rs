@@ -434,7 +434,7 @@ fn what_belongs_to_another_role_is_refused() {
 fn workers_and_links_beyond_the_geometry_have_no_lines() {
     let (_folder, path) = folder();
     let region = create(&path);
-    assert_eq!(region.worker_counters(0).len(), 64);
+    assert_eq!(region.worker_counters(0).len(), crate::layout::WORKER_LINES);
     assert_eq!(region.worker_counters(2).len(), 0);
     assert_eq!(region.link(1).len(), LINK_LINES);
     assert_eq!(region.link(2).len(), 0);

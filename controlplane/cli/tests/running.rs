@@ -376,7 +376,7 @@ fn counters_are_shown_as_tables() {
     assert_eq!(rows(&table, "received"), ["received 120"]);
     assert_eq!(rows(&table, "no_endpoint"), ["no_endpoint 11"]);
     assert!(table.contains("DEALT OUT"), "{table}");
-    assert_eq!(rows(&table, "pods"), ["pods 50 0 0 0 9 0 0 0"]);
+    assert_eq!(rows(&table, "pods"), ["pods 50 0 0 0 9 0 10 0"]);
     let links = running.said(&["counters", "--links"]);
     assert!(links.contains("ON PODS"), "{links}");
     assert_eq!(rows(&links, "no_endpoint"), ["no_endpoint 11 11 0"]);
@@ -409,12 +409,12 @@ fn links_are_described_and_their_troubles_explained() {
     assert_eq!(
         rows(&table, "outside up"),
         [
-            "outside up af_packet:outside net_af_packet 02:00:00:00:00:00 1500 - 10 Gbit/s 70 0 0 0 0"
+            "outside up af_packet:outside net_af_packet 02:00:00:00:00:00 1500 - 10 Gbit/s 70 0 0 0 11"
         ]
     );
     assert_eq!(
         rows(&table, "pods down"),
-        ["pods down af_packet:pods net_af_packet 02:00:00:00:00:01 1500 7 10 Gbit/s 50 0 0 0 9"]
+        ["pods down af_packet:pods net_af_packet 02:00:00:00:00:01 1500 7 10 Gbit/s 50 0 0 0 19"]
     );
     assert_eq!(
         rows(&table, "pods 2"),
