@@ -7,6 +7,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 
+# Property tests draw from one seed, so that two runs of one commit try the same; 'hunt' takes others.
+export PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-1}
+
 # The version of cargo-deb that the package is known to come out right with.
 readonly CARGO_DEB=3.8.0
 
@@ -18,11 +21,13 @@ usage: ci/run.sh VERB
   format    rustfmt, without changing anything
   clippy    all lints, warnings are errors
   unit      unit, property and integration tests of every crate but ci
+  hunt [TIMES]  the property tests and the test of faults from new seeds, which it tells; with 'fuzz SECONDS' what
+            finds more the longer it runs
   loom      the models of the lock-free structures
   sanitizers  the crates with unsafe code under AddressSanitizer
   miri      the flow table and the wrapped instructions in Miri (needs a nightly toolchain; minutes)
-  fuzz      every decoder of foreign bytes under libFuzzer, a minute each; 'fuzz SECONDS [TARGET...]',
-            FUZZ_SEED=0 for other inputs each time
+  fuzz      every decoder of foreign bytes under libFuzzer, the same inputs each time; 'fuzz SECONDS [TARGET...]'
+            hunts: other inputs each time, and what earlier hunts have found
   build     the four programs and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
   e2e       end-to-end tests in network namespaces (root), and the vectors
@@ -38,7 +43,7 @@ usage: ci/run.sh VERB
   capsule-build  the peer that 'perf capsule' measures, in release
   perf      the table of figures, into perf/records and docs/performance.md (root; some minutes)
   audit     licences, bans and advisories of all dependencies (needs cargo-deny)
-  all       everything above but miri, test-cluster, package, test-package, test-image, test-chart, test-vm, soak, capsule, capsule-build, perf and audit
+  all       everything above but miri, test-cluster, package, test-package, test-image, test-chart, test-vm, hunt, soak, capsule, capsule-build, perf and audit
 TEXT
 }
 
@@ -49,6 +54,19 @@ format() { cargo fmt --all --check; }
 clippy() { cargo clippy --locked --workspace --all-targets -- -D warnings; }
 
 unit() { cargo test --locked --workspace --exclude ci --no-fail-fast; }
+
+# A run that fails has said its seeds: with them in the environment, 'unit' does the same again.
+hunt() {
+    local turn
+    for ((turn = 1; turn <= ${1:-10}; turn++)); do
+        local seeds=(PROPTEST_RNG_SEED=$SRANDOM PORTGATE_FAULT_SEEDS=$SRANDOM)
+        printf '\n== hunt %d: %s\n' "$turn" "${seeds[*]}"
+        env "${seeds[@]}" ci/run.sh unit || {
+            echo "ci/run.sh hunt: failed with ${seeds[*]}" >&2
+            return 1
+        }
+    done
+}
 
 # Loom replaces the atomics, so the same crates are built once more, in a folder of their own; only
 # the models can run in that build.
@@ -97,9 +115,10 @@ miri() {
 }
 
 # Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have
-# compiled. One target on each core at a time, each from the kept seeds and what earlier runs here have found.
+# compiled. One target on each core at a time. Without arguments a check: so many inputs, the same each time. With a time
+# a hunt: from the kept seeds and what earlier hunts here have found.
 fuzz() {
-    local seconds=${1:-60}
+    local seconds=${1:-}
     [ "$#" -gt 0 ] && shift
     local targets=("$@")
     [ "${#targets[@]}" -gt 0 ] || targets=(frame pipeline records region manifests settings)
@@ -112,7 +131,7 @@ fuzz() {
     trap "rm -rf '$scratch'" EXIT
     export PORTGATE_FUZZ_SCRATCH=$scratch target
     printf '%s\n' "${targets[@]}" |
-        xargs -P "$(nproc)" -I '{}' "$root/ci/fuzz/run.sh" '{}' "$seconds"
+        xargs -P "$(nproc)" -I '{}' "$root/ci/fuzz/run.sh" '{}' $seconds
 }
 
 build() {
@@ -259,7 +278,7 @@ need_root() {
 case ${1:-} in
 deps | format | clippy | unit | loom | sanitizers | miri | build | vectors | e2e | package | capsule | capsule-build | \
     instructions | perf | audit | all) "$1" ;;
-test-cluster | test-package | test-image | test-chart | test-vm | fuzz | soak) "$@" ;;
+test-cluster | test-package | test-image | test-chart | test-vm | fuzz | hunt | soak) "$@" ;;
 '' | -h | --help) usage ;;
 *)
     echo "ci/run.sh: no verb '$1'" >&2

@@ -1,32 +1,60 @@
 #!/usr/bin/env bash
-# One fuzz target for so many seconds; called by 'ci/run.sh fuzz', which has built it.
-# run.sh TARGET SECONDS, with the cargo target folder in the environment as `target`. FUZZ_SEED is libFuzzer's; 1 unless
-# told, so that two checks of one commit try nearly the same inputs, and 0 for another each time: a hunt.
+# One fuzz target; called by 'ci/run.sh fuzz', which has built it, with the cargo target folder in the environment as
+# `target` and a folder for the time of the run as `PORTGATE_FUZZ_SCRATCH`.
+#
+# run.sh TARGET: a check. As many inputs as are named below, from the kept ones and one seed: two checks of one commit try
+# the same. It ends earlier, and is none the worse for it, where they take very long.
+# run.sh TARGET SECONDS: a hunt. Other inputs each time, unless FUZZ_SEED says whose, and all that earlier hunts have found.
 set -euo pipefail
 
-name=$1 seconds=$2
+name=$1 seconds=${2:-}
+# Inputs of a check: some 50 s of one core of two at 2.5 GHz.
 case $name in
-frame | pipeline) length=400 ;;
-*) length=4000 ;;
+frame) length=400 inputs=8000000 ;;
+pipeline) length=400 inputs=450000 ;;
+records) length=4000 inputs=1400000 ;;
+region) length=4000 inputs=110000 ;;
+manifests) length=4000 inputs=140000 ;;
+settings) length=4000 inputs=3500000 ;;
+*)
+    echo "fuzz: no target '$name'" >&2
+    exit 2
+    ;;
 esac
+# Seconds after which a check has tried enough.
+readonly LONGEST=300
+
 folder=$target/fuzz/$name
 mkdir -p "$folder/corpus"
-"$target/debug/kept" unpack "$name" "$folder/corpus" >/dev/null
 cd "$folder"
+if [ -z "$seconds" ]; then
+    kept=$PORTGATE_FUZZ_SCRATCH/kept-$name
+    "$target/debug/kept" unpack "$name" "$kept" >/dev/null
+    # A list has an order, a folder whatever the file system gives.
+    find "$kept" -type f | LC_ALL=C sort | paste -sd, | tr -d '\n' >"$kept.list"
+    seed=${FUZZ_SEED:-1}
+    options=(-runs="$inputs" -max_total_time=$LONGEST -seed_inputs=@"$kept.list")
+else
+    "$target/debug/kept" unpack "$name" corpus >/dev/null
+    seed=${FUZZ_SEED:-0}
+    options=(-max_total_time="$seconds" corpus)
+fi
 # libFuzzer ends with this when it is stopped by a signal that it knows: by hand, that is.
 stopped=72
 status=0
-"$target/debug/fuzz-$name" -max_total_time="$seconds" -max_len=$length -rss_limit_mb=2048 \
-    -interrupted_exitcode=$stopped -seed="${FUZZ_SEED:-1}" -print_final_stats=1 corpus >log 2>&1 || status=$?
+started=$SECONDS
+"$target/debug/fuzz-$name" -max_len=$length -rss_limit_mb=2048 -interrupted_exitcode=$stopped -seed="$seed" \
+    -print_final_stats=1 "${options[@]}" >log 2>&1 || status=$?
+took=$((SECONDS - started))
 case $status in
 0)
     count=$(sed -n 's/^stat::number_of_executed_units: *//p' log)
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' log | tail -n 1)
-    echo "fuzz $name: $count inputs in $seconds s, $edges edges, none failed"
+    echo "fuzz $name: $count inputs in $took s, $edges edges, none failed"
     ;;
 "$stopped")
     count=$(sed -n 's/^#\([0-9]*\).*/\1/p' log | tail -n 1)
-    echo "fuzz $name: stopped before its $seconds s were over, after some ${count:-0} inputs; none failed" >&2
+    echo "fuzz $name: stopped by hand after $took s and some ${count:-0} inputs; none failed" >&2
     exit 130
     ;;
 *)
