@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -19,6 +20,9 @@ const OUTGOING: u8 = 4;
 
 /// Longest frame kept.
 const LONGEST: usize = 65536;
+
+/// How long a frame may be refused for want of room.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes the kernel may keep for us between two looks.
 const BACKLOG: usize = 8 << 20;
@@ -61,18 +65,23 @@ impl Capture {
         Ok(capture)
     }
 
-    /// Sends one frame as it is.
+    /// Sends one frame as it is, as soon as there is room for it.
     ///
     /// # Panics
     /// If the kernel does not take it.
     pub fn send(&self, frame: &[u8]) {
-        sendto(
-            self.socket.as_raw_fd(),
-            frame,
-            &self.device,
-            MsgFlags::empty(),
-        )
-        .unwrap_or_else(|error| panic!("cannot send {} bytes: {error}", frame.len()));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let socket = self.socket.as_raw_fd();
+            match sendto(socket, frame, &self.device, MsgFlags::empty()) {
+                Ok(_) => return,
+                // Newer kernels tell the sender when the far end of a veth drops a frame.
+                Err(Errno::ENOBUFS | Errno::EAGAIN) if Instant::now() < end => {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("cannot send {} bytes: {error}", frame.len()),
+            }
+        }
     }
 
     /// Everything that arrives within `time`.

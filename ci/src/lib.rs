@@ -12,7 +12,7 @@
 //! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
 //! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`], [`terminal`] |
 //! | raw frames | [`capture`], [`frames`] |
-//! | the ground | [`netns`], [`process`], [`wait`], [`limits`], [`random`] |
+//! | the ground | [`netns`], [`process`], [`wait`], [`over`], [`limits`], [`random`] |
 //!
 //! Modules use only modules of the rows below their own.
 //!
@@ -39,6 +39,7 @@ pub mod limits;
 pub mod manifests;
 pub mod netns;
 pub mod nginx;
+pub mod over;
 pub mod process;
 pub mod random;
 pub mod sandbox;
