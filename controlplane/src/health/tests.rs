@@ -1,4 +1,5 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -14,6 +15,9 @@ use crate::recorder::Recorder;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
+/// Health ports, at addresses that nobody else uses.
+const PORTS: [u16; 3] = [9201, 9202, 9203];
+
 /// A process that has installed everything.
 fn healthy() -> Health {
     let health = Health::new();
@@ -27,16 +31,16 @@ fn long_ago() -> Instant {
     Instant::now().checked_sub(Duration::from_secs(61)).unwrap()
 }
 
-async fn serve_on_loopback(app: Router) -> u16 {
+async fn serve_on_loopback(app: Router) -> SocketAddr {
     let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let own = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    port
+    own
 }
 
 /// The whole answer to a request; empty when nobody listens.
-async fn ask(port: u16, request: &str) -> String {
-    let Ok(mut stream) = TcpStream::connect((LOCALHOST, port)).await else {
+async fn ask(to: SocketAddr, request: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(to).await else {
         return String::new();
     };
     let text = format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -46,14 +50,18 @@ async fn ask(port: u16, request: &str) -> String {
     answer
 }
 
-async fn status(port: u16, path: &str) -> String {
-    let answer = ask(port, &format!("GET {path}")).await;
+async fn status(to: SocketAddr, path: &str) -> String {
+    let answer = ask(to, &format!("GET {path}")).await;
     answer.split(' ').nth(1).unwrap_or_default().to_owned()
 }
 
-async fn free_port() -> u16 {
-    let listener = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    listener.local_addr().unwrap().port()
+/// A loopback address that nobody else uses: of this process, and of this call. All its ports are free.
+fn own_address() -> IpAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    // The second byte is that of no other test.
+    IpAddr::from([127, 128 + high % 64, low, call])
 }
 
 fn check(health: &Health, port: u16, local_endpoints: usize) {
@@ -80,29 +88,25 @@ fn other_check(health: &Health, port: u16) {
 #[tokio::test]
 async fn ready_means_listed_and_installed() {
     let health = Health::new();
-    let port = serve_on_loopback(serve::own(health.clone(), Metrics::new())).await;
-    assert_eq!(status(port, "/readyz").await, "503");
-    assert_eq!(status(port, "/livez").await, "200");
+    let own = serve_on_loopback(serve::own(health.clone(), Metrics::new())).await;
+    assert_eq!(status(own, "/readyz").await, "503");
+    assert_eq!(status(own, "/livez").await, "200");
     health.facts().synced = true;
-    assert_eq!(status(port, "/readyz").await, "503");
+    assert_eq!(status(own, "/readyz").await, "503");
     health.facts().committed = true;
-    assert_eq!(status(port, "/readyz").await, "200");
+    assert_eq!(status(own, "/readyz").await, "200");
     health.facts().beat = long_ago();
-    assert_eq!(
-        status(port, "/livez").await,
-        "503",
-        "a main loop that hangs"
-    );
+    assert_eq!(status(own, "/livez").await, "503", "a main loop that hangs");
 }
 
 #[tokio::test]
 async fn s07_s08_a_synced_proxy_is_healthy_until_its_node_leaves_and_goes_on_living() {
     let health = healthy();
-    let port = serve_on_loopback(serve::proxy(health.clone(), Metrics::new())).await;
+    let own = serve_on_loopback(serve::proxy(health.clone(), Metrics::new())).await;
     let body = |answer: String| -> serde_json::Value {
         serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
     };
-    let answer = ask(port, "GET /healthz").await;
+    let answer = ask(own, "GET /healthz").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let facts = body(answer);
     assert_eq!(facts["nodeEligible"], true);
@@ -111,11 +115,11 @@ async fn s07_s08_a_synced_proxy_is_healthy_until_its_node_leaves_and_goes_on_liv
         assert!(crate::time::parse(text).is_some(), "{time}: {text}");
     }
     health.facts().node_leaving = true;
-    let answer = ask(port, "GET /healthz").await;
+    let answer = ask(own, "GET /healthz").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     assert_eq!(body(answer)["nodeEligible"], false);
     assert_eq!(
-        status(port, "/livez").await,
+        status(own, "/livez").await,
         "200",
         "liveness does not look at the node"
     );
@@ -125,23 +129,23 @@ async fn s07_s08_a_synced_proxy_is_healthy_until_its_node_leaves_and_goes_on_liv
 async fn s09_s10_a_late_update_is_unhealthy_and_idling_is_not() {
     let health = healthy();
     let metrics = Metrics::new();
-    let port = serve_on_loopback(serve::proxy(health.clone(), metrics.clone())).await;
+    let own = serve_on_loopback(serve::proxy(health.clone(), metrics.clone())).await;
     health.facts().updated = std::time::UNIX_EPOCH;
     assert_eq!(
-        status(port, "/healthz").await,
+        status(own, "/healthz").await,
         "200",
         "nothing queued for hours"
     );
     health.facts().queued = Some(Instant::now());
     assert_eq!(
-        status(port, "/healthz").await,
+        status(own, "/healthz").await,
         "200",
         "an update may take its time"
     );
     // An update is for both families, so either of them is late when it is.
     health.facts().queued = Some(long_ago());
-    assert_eq!(status(port, "/healthz").await, "503");
-    assert_eq!(status(port, "/livez").await, "503");
+    assert_eq!(status(own, "/healthz").await, "503");
+    assert_eq!(status(own, "/livez").await, "503");
     let text = metrics.render(Instant::now()).unwrap();
     for line in [
         "kubeproxy_proxy_healthz_total{code=\"200\"} 2\n",
@@ -152,17 +156,18 @@ async fn s09_s10_a_late_update_is_unhealthy_and_idling_is_not() {
     }
 }
 
-/// Listeners on loopback that nobody hears of.
-fn ports() -> OpenPorts {
-    OpenPorts::new(Some(vec![LOCALHOST]), Recorder::silent(Metrics::new()))
+/// Listeners at these addresses that nobody hears of.
+fn ports(addresses: &[IpAddr]) -> OpenPorts {
+    OpenPorts::new(Some(addresses.to_vec()), Recorder::silent(Metrics::new()))
 }
 
 #[tokio::test]
 async fn s01_s02_s03_a_service_is_healthy_with_ready_endpoints_in_sync_under_any_path_and_method() {
     let health = healthy();
-    let port = free_port().await;
+    let own = SocketAddr::new(own_address(), PORTS[0]);
+    let port = own.port();
     check(&health, port, 2);
-    let mut open = ports();
+    let mut open = ports(&[own.ip()]);
     open.adapt(&health).await;
     let headers = |answer: &str, weight: usize| {
         for part in [
@@ -174,7 +179,7 @@ async fn s01_s02_s03_a_service_is_healthy_with_ready_endpoints_in_sync_under_any
         }
     };
     for request in ["GET /", "GET /healthz?x=1", "POST /any/thing"] {
-        let answer = ask(port, request).await;
+        let answer = ask(own, request).await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         headers(&answer, 2);
         let body = answer.split("\r\n\r\n").nth(1).unwrap();
@@ -187,12 +192,12 @@ async fn s01_s02_s03_a_service_is_healthy_with_ready_endpoints_in_sync_under_any
         assert_eq!(body, expected);
     }
     check(&health, port, 0);
-    let answer = ask(port, "GET /").await;
+    let answer = ask(own, "GET /").await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"localEndpoints\":0"));
     headers(&answer, 0);
     check(&health, port, 2);
     health.facts().queued = Some(long_ago());
-    let answer = ask(port, "GET /").await;
+    let answer = ask(own, "GET /").await;
     assert!(
         answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"serviceProxyHealthy\":false")
     );
@@ -202,18 +207,18 @@ async fn s01_s02_s03_a_service_is_healthy_with_ready_endpoints_in_sync_under_any
 #[tokio::test]
 async fn s04_a_changed_port_moves_its_listener_and_others_keep_theirs() {
     let health = healthy();
-    let (first, second, other) = (free_port().await, free_port().await, free_port().await);
-    let mut open = ports();
-    check(&health, first, 1);
-    other_check(&health, other);
+    let own = own_address();
+    let [first, second, other] = PORTS.map(|port| SocketAddr::new(own, port));
+    let mut open = ports(&[own]);
+    check(&health, first.port(), 1);
+    other_check(&health, other.port());
     open.adapt(&health).await;
     assert_eq!(status(first, "/").await, "200");
-    let mut kept = TcpStream::connect((LOCALHOST, other)).await.unwrap();
-    check(&health, second, 1);
+    let mut kept = TcpStream::connect(other).await.unwrap();
+    check(&health, second.port(), 1);
     open.adapt(&health).await;
     assert_eq!(status(second, "/").await, "200");
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(status(first, "/").await, "");
+    closed(first).await;
     // A connection from before the change is answered: its listener was not touched.
     kept.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         .await
@@ -223,41 +228,48 @@ async fn s04_a_changed_port_moves_its_listener_and_others_keep_theirs() {
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     health.facts().checks.clear();
     open.adapt(&health).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert_eq!(status(second, "/").await, "");
+    closed(second).await;
+}
+
+/// Waits until nobody listens there any more: a listener ends with its task.
+async fn closed(at: SocketAddr) {
+    let end = Instant::now() + Duration::from_secs(20);
+    while TcpStream::connect(at).await.is_ok() {
+        assert!(Instant::now() < end, "somebody still listens at {at}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[tokio::test]
 async fn s05_a_port_that_is_taken_is_tried_again_and_hinders_no_other() {
     let health = healthy();
-    let taken = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    let port = taken.local_addr().unwrap().port();
-    check(&health, port, 1);
-    let other = free_port().await;
-    other_check(&health, other);
-    let mut open = ports();
+    let own = own_address();
+    let [one, other, _] = PORTS.map(|port| SocketAddr::new(own, port));
+    let taken = TcpListener::bind(one).await.unwrap();
+    check(&health, one.port(), 1);
+    other_check(&health, other.port());
+    let mut open = ports(&[own]);
     open.adapt(&health).await;
     assert_eq!(status(other, "/").await, "200");
     drop(taken);
     open.adapt(&health).await;
-    assert_eq!(status(port, "/").await, "200");
+    assert_eq!(status(one, "/").await, "200");
 }
 
 #[tokio::test]
 async fn an_address_that_cannot_be_listened_on_leaves_the_others_alone() {
     let health = healthy();
-    let taken = TcpListener::bind((LOCALHOST, 0)).await.unwrap();
-    let port = taken.local_addr().unwrap().port();
+    let port = PORTS[0];
+    let [one, other] = [(); 2].map(|()| SocketAddr::new(own_address(), port));
+    let taken = TcpListener::bind(one).await.unwrap();
     check(&health, port, 1);
-    let other = IpAddr::from([127, 0, 0, 78]);
-    let recorder = Recorder::silent(Metrics::new());
-    let mut open = OpenPorts::new(Some(vec![other, LOCALHOST]), recorder);
+    let mut open = ports(&[other.ip(), one.ip()]);
     open.adapt(&health).await;
-    let mut kept = TcpStream::connect((other, port)).await.unwrap();
+    let mut kept = TcpStream::connect(other).await.unwrap();
     open.adapt(&health).await;
     drop(taken);
     open.adapt(&health).await;
-    assert_eq!(status(port, "/").await, "200");
+    assert_eq!(status(one, "/").await, "200");
     kept.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     kept.read_to_string(&mut answer).await.unwrap();
@@ -267,16 +279,15 @@ async fn an_address_that_cannot_be_listened_on_leaves_the_others_alone() {
 #[tokio::test]
 async fn s06_only_the_given_addresses_are_listened_on() {
     let health = healthy();
-    let port = free_port().await;
+    let port = PORTS[0];
     check(&health, port, 1);
-    let given = IpAddr::from([127, 0, 0, 77]);
-    let mut open = OpenPorts::new(Some(vec![given]), Recorder::silent(Metrics::new()));
+    let [given, another] = [(); 2].map(|()| SocketAddr::new(own_address(), port));
+    let mut open = ports(&[given.ip()]);
     open.adapt(&health).await;
-    assert!(TcpStream::connect((given, port)).await.is_ok());
-    assert_eq!(status(port, "/").await, "", "127.0.0.1 is not among them");
-    let mut nowhere = OpenPorts::new(Some(Vec::new()), Recorder::silent(Metrics::new()));
+    assert!(TcpStream::connect(given).await.is_ok());
+    assert_eq!(status(another, "/").await, "", "it is not among them");
+    let mut nowhere = ports(&[]);
     drop(open);
     nowhere.adapt(&health).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(TcpStream::connect((given, port)).await.is_err());
+    closed(given).await;
 }

@@ -6,9 +6,10 @@ mod dataplane;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -23,14 +24,25 @@ struct Rig {
     metrics: SocketAddr,
 }
 
+/// A loopback address that nobody else uses: of this process, and of this call.
+fn own_address() -> IpAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // Relaxed: it only has to differ. The second byte is that of no other test.
+    IpAddr::from([
+        127,
+        64 + high % 64,
+        low,
+        CALLS.fetch_add(1, Ordering::Relaxed),
+    ])
+}
+
 impl Rig {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         fs::create_dir(directory.path().join("manifests")).unwrap();
-        // Free now; nobody else on this machine asks for just this port within a moment.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let rig = Self {
-            metrics: listener.local_addr().unwrap(),
+            metrics: SocketAddr::new(own_address(), 9199),
             directory,
         };
         let config = format!(
@@ -166,7 +178,7 @@ fn manifests_reach_the_region_and_changes_follow_within_moments() {
     let program = rig.start();
     dataplane.work_until(|dataplane| !dataplane.updates.is_empty());
     assert_eq!(cluster_ips(&dataplane), ["10.96.0.1"]);
-    let line = program.lines.recv_timeout(Duration::from_secs(5)).unwrap();
+    let line = program.lines.recv_timeout(Duration::from_secs(20)).unwrap();
     assert!(
         line.starts_with("portgate-controlplane synced generation="),
         "{line}"
