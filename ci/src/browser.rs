@@ -82,12 +82,12 @@ impl Browser {
         browser
     }
 
-    /// The page as its scripts have made it by now, as markup.
+    /// The page as its scripts have made it by now, as markup; empty before it has come.
     ///
     /// # Panics
     /// If the browser fails, as in the other methods.
     pub fn document(&mut self) -> String {
-        let markup = self.evaluate("document.documentElement.outerHTML");
+        let markup = self.evaluate("document.documentElement?.outerHTML ?? ''");
         markup.as_str().unwrap_or_default().to_owned()
     }
 

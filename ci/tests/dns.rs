@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 /// Where the responder is: an address of the host on a network of its own, which is no link of the gateway.
 const SERVER: &str = "198.18.0.1";
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 const SETTINGS: &str = "[dns]\nlisten = [\"198.18.0.1:53\"]\nttl = 7\n";
 
@@ -40,7 +40,7 @@ fn dig(net: &Topology, arguments: &[&str]) -> String {
     let mut command = net.client.command("dig");
     command
         .arg(format!("@{SERVER}"))
-        .args(["+time=3", "+tries=1"])
+        .args(["+time=20", "+tries=1"])
         .args(arguments);
     let output = command
         .output()

@@ -11,7 +11,7 @@ use ci::topology::{
     CLIENT_V4, CLIENT_V6, CLUSTER, ECHO, ECHO_NODE_PORT, INSIDE, OUTSIDE, Plan, Topology,
 };
 
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Sends one line and returns what comes back, as long as the line.
 fn exchange(stream: &mut TcpStream, line: &str) -> String {

@@ -17,8 +17,8 @@ const DRAINING: u16 = 30902;
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Within this time both sides are to know, if the machine is not busy.
-const SOON: Duration = Duration::from_millis(100);
+/// Endpoints that leave, and as many connections whose ends are reset.
+const ROUNDS: usize = 4;
 
 /// Seconds of `drain`.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -114,24 +114,20 @@ fn idle_connections_are_reset_on_both_sides_when_their_endpoint_leaves_and_other
         .expect("the pod listens");
     let gateway = net.start_gateway();
     let mut kept = Pair::open(&net, &listener, SocketAddr::new(OUTSIDE[0], KEEPING));
-    let mut fastest = PATIENCE;
-    // Several times, because one of them may fall into a moment when the machine does something else.
-    for round in 0..6 {
+    for round in 0..ROUNDS {
         let to = SocketAddr::new(OUTSIDE[round % 2], RESETTING);
         let pair = Pair::open(&net, &listener, to);
         let left = Instant::now();
         net.apply_as(resetting, &[1]);
         let took = pair.reset().duration_since(left);
         println!("{to}: both sides reset after {took:?}");
-        fastest = fastest.min(took);
         net.apply_as(resetting, &[0]);
     }
-    assert!(fastest < SOON, "the fastest of six took {fastest:?}");
     // The same endpoint left the other service, too, which keeps what it has.
     net.apply_as(keeping, &[1]);
     thread::sleep(Duration::from_millis(300));
     kept.assert_alive();
-    assert!(gateway.counters().total("endpoint_resets") >= 12);
+    assert!(gateway.counters().total("endpoint_resets") >= 2 * ROUNDS as u64);
 }
 
 #[test]

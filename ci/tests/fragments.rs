@@ -3,20 +3,24 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ci::capture::Capture;
 use ci::dial::{ask, udp};
+use ci::gateway::Gateway;
 use ci::topology::{
     CLIENT_V4, CLIENT_V6, ECHO_NODE_PORT, HTTP_NODE_PORT, OUTSIDE, Plan, Topology, url,
 };
-use ci::{curl, frames};
+use ci::{curl, frames, wait};
 
 /// Between a question and its answer on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Bytes behind the headers of each fragment written by hand.
 const PART: usize = 1000;
+
+/// Fragments of a flood.
+const FLOOD: u32 = 20_000;
 
 const CLIENTS: [IpAddr; 2] = [CLIENT_V4[0], CLIENT_V6[0]];
 
@@ -109,7 +113,23 @@ fn a_flood_of_fragments_without_a_first_touches_nobody_else() {
     let (own, client_mac) = (net.gateway.mac("outside"), net.client.mac("eth0"));
     let to = SocketAddr::new(OUTSIDE[0], ECHO_NODE_PORT);
     let socket = udp(&net.client, SocketAddr::new(CLIENTS[0], 0), to, PATIENCE).expect("a socket");
-    for nth in 0..20_000u32 {
+    let dropped = || -> u64 {
+        let drops = gateway.counters().drops().into_iter();
+        drops
+            .filter(|(name, _)| name.starts_with("fragment_"))
+            .map(|(_, count)| count)
+            .sum()
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    // Further than that if the queues of a busy machine have lost much.
+    for nth in 0u32.. {
+        if nth >= FLOOD && nth.is_multiple_of(FLOOD / 10) {
+            let dropped = dropped();
+            if dropped > u64::from(FLOOD) * 3 / 4 {
+                break;
+            }
+            assert!(Instant::now() < end, "of {nth} only {dropped} were dropped");
+        }
         let [_, a, b, c] = nth.to_be_bytes();
         let source: IpAddr = Ipv4Addr::new(11, a, b, c).into();
         let (kind, packet) =
@@ -119,7 +139,9 @@ fn a_flood_of_fragments_without_a_first_touches_nobody_else() {
         if nth % 64 == 63 {
             thread::sleep(Duration::from_millis(1));
         }
-        if nth.is_multiple_of(2_000) {
+        if nth.is_multiple_of(FLOOD / 10) {
+            // A lost datagram would not come again: its fragments are to find room in the device's queue.
+            settled(&gateway);
             curl::expect(&net.client, &url(OUTSIDE[0], HTTP_NODE_PORT), "pod-0\n");
             let question = long(5_000);
             let answer = ask(&socket, &question).unwrap_or_else(|error| {
@@ -131,11 +153,15 @@ fn a_flood_of_fragments_without_a_first_touches_nobody_else() {
             assert!(is_echo(&answer, &question));
         }
     }
-    let drops = gateway.counters().drops();
-    let flood: u64 = drops
-        .iter()
-        .filter(|(name, _)| name.starts_with("fragment_"))
-        .map(|(_, count)| count)
-        .sum();
-    assert!(flood > 15_000, "the flood was dropped, by name: {drops:?}");
+}
+
+/// Waits until no frame comes any more.
+fn settled(gateway: &Gateway<'_>) {
+    let mut earlier = None;
+    wait::until("no frame comes any more", PATIENCE, || {
+        let now = Some(gateway.counters().total("received"));
+        let is_same = now == earlier;
+        earlier = now;
+        is_same.then_some(())
+    });
 }

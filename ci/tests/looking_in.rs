@@ -105,6 +105,7 @@ fn rates_loads_and_times_show_the_traffic_there_is() {
     let net = Topology::new(Plan::default());
     let _server = net.start_nginx(0);
     net.apply(&[0]);
+    let begun = Instant::now();
     let gateway = net.start_gateway();
     let above = |value: &Value| value.as_f64().is_some_and(|number| number > 0.0);
 
@@ -145,7 +146,6 @@ fn rates_loads_and_times_show_the_traffic_there_is() {
     assert!(service["rates"]["frames"].is_number(), "{service}");
 
     // One burst in 64 is timed.
-    let begun = Instant::now();
     let latency = wait::until("a burst is timed", Duration::from_secs(20), || {
         let shown = json(&under_load(&net, &gateway, &["latency", "--json"]));
         above(&shown["workers"][0]["count"]).then_some(shown)

@@ -10,8 +10,9 @@ use ci::netns::{Namespace, require_root};
 use ci::process::Process;
 use serde_json::Value;
 
-/// Frames in a run, and in a second of it.
-const RATE: u64 = 2000;
+/// Frames in a second, low enough that no queue is full when a busy machine halts for a moment, and in a run.
+const RATE: u64 = 300;
+const COUNT: u64 = 600;
 
 /// How long a run may take on a busy machine.
 const LATE: Duration = Duration::from_secs(90);
@@ -20,43 +21,47 @@ const LATE: Duration = Duration::from_secs(90);
 fn at_a_low_rate_every_datagram_of_every_size_arrives() {
     for lab in ["memif", "vhost", "af_packet", "af_xdp"] {
         let record = measure(&format!(
-            "gen --lab {lab} --size 64:7,594:4,1518:1 --rate {RATE} --count {RATE}"
+            "gen --lab {lab} --size 64:7,594:4,1518:1 --rate {RATE} --count {COUNT}"
         ));
         let frames = &record["frames"];
-        assert_eq!(number(frames, "offered"), RATE, "{lab}: {record}");
+        assert_eq!(number(frames, "offered"), COUNT, "{lab}: {record}");
         assert_eq!(number(frames, "lost"), 0, "{lab}: {record}");
         let received = &frames["received"];
-        assert_eq!(number(received, "distinct"), RATE, "{lab}: {record}");
+        assert_eq!(number(received, "distinct"), COUNT, "{lab}: {record}");
         for nothing in ["duplicates", "reordered", "corrupt", "stale"] {
             assert_eq!(number(received, nothing), 0, "{lab}, {nothing}: {record}");
         }
-        assert_eq!(number(&record["latency"], "count"), RATE, "{lab}: {record}");
+        assert_eq!(
+            number(&record["latency"], "count"),
+            COUNT,
+            "{lab}: {record}"
+        );
     }
 }
 
 #[test]
 fn datagrams_over_ipv6_come_back_by_the_way_they_went() {
     let record = measure(&format!(
-        "gen --lab memif --family 6 --size 84 --echo --rate {RATE} --count {RATE}"
+        "gen --lab memif --family 6 --size 84 --echo --rate {RATE} --count {COUNT}"
     ));
     assert_eq!(number(&record["frames"], "lost"), 0, "{record}");
     let returned = &record["frames"]["returned"];
-    assert_eq!(number(returned, "distinct"), RATE, "{record}");
-    assert_eq!(number(&record["round_trip"], "count"), RATE, "{record}");
+    assert_eq!(number(returned, "distinct"), COUNT, "{record}");
+    assert_eq!(number(&record["round_trip"], "count"), COUNT, "{record}");
 }
 
 #[test]
 fn connections_are_opened_carry_data_and_are_closed() {
     let held = measure(&format!(
-        "gen --lab memif --traffic tcp --size 200 --rate {RATE} --count {RATE} --flows 100"
+        "gen --lab memif --traffic tcp --size 200 --rate {RATE} --count {COUNT} --flows 100"
     ));
     assert_eq!(number(&held["frames"], "lost"), 0, "{held}");
     for every in ["opened", "established", "finished", "closed"] {
         assert_eq!(number(&held["connections"], every), 100, "{every}: {held}");
     }
-    let brief = measure(
-        "gen --lab memif --traffic connections --segments 3 --size 100 --rate 500 --count 500 --flows 10000",
-    );
+    let brief = measure(&format!(
+        "gen --lab memif --traffic connections --segments 3 --size 100 --rate {RATE} --count 500 --flows 10000"
+    ));
     let connections = &brief["connections"];
     for every in ["opened", "established", "finished", "closed"] {
         assert_eq!(number(connections, every), 500, "{every}: {brief}");
@@ -152,11 +157,11 @@ fn below_the_found_rate_nothing_is_lost_and_above_it_every_frame_is_accounted_fo
     for lab in ["memif", "af_packet"] {
         // The most that is tried is far below what any machine does, so that what is found depends on no machine.
         let search = format!(
-            "search --lab {lab} --sizes 128 --most {RATE} --trial 0.2 --tries 2 --confirm 1 --resolution 40"
+            "search --lab {lab} --sizes 128 --most 2000 --trial 0.2 --tries 2 --confirm 1 --resolution 40"
         );
         let found = perf(&search).pop().expect("a result");
         let throughput = found["throughput"].as_f64().expect("a rate");
-        let below = (throughput / 2.0).max(100.0).round();
+        let below = (throughput / 2.0).clamp(100.0, RATE as f64).round();
         let record = measure(&format!(
             "gen --lab {lab} --size 128 --rate {below} --count {below}"
         ));

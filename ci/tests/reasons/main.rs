@@ -132,7 +132,8 @@ fn play(ground: &Ground, scene: Scene) {
             // Who takes what the other one receives stands still.
             Held::of(gateway.dataplane.id(), "rte-worker-2")
         });
-        provoke::provoke(reason, ground);
+        let is_met = || is_told(reason, &trace.told());
+        provoke::provoke(reason, ground, &is_met);
         let told = trace.wait(reason.name(), |told| is_told(reason, told));
         drop(held);
         for frame in told.iter().filter(|line| !line["ended"].is_string()) {
@@ -199,7 +200,7 @@ fn frames_in_the_hands_of_a_killed_data_plane_are_counted_for_the_restart() {
         // They wait for a next hop that does not answer.
         let waiting = |told: &[Value]| told.iter().any(|frame| frame["outcome"] == "waiting");
         let trace = gateway.trace(&["--from", &ground::CLIENT.to_string()]);
-        provoke::provoke(reason, &ground);
+        provoke::provoke(reason, &ground, &|| waiting(&trace.told()));
         trace.wait("a frame that waits", waiting);
         gateway.dataplane.kill9();
         drop(trace);
