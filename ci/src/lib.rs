@@ -9,7 +9,7 @@
 //! |---|---|
 //! | a Kubernetes cluster around it, a course of kills, a virtual machine | [`cluster`], [`soak`], [`vm`] |
 //! | the commands of the documentation, and a machine to type them on | [`book`], [`sandbox`] |
-//! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`] |
+//! | a whole gateway with clients and pods | [`topology`], [`gateway`], [`manifests`], [`perf`] |
 //! | what talks through it, or to it | [`browse`], [`browser`], [`chatter`], [`nginx`], [`curl`], [`echo`], [`crowd`], [`bulk`], [`dial`], [`terminal`] |
 //! | raw frames | [`capture`], [`frames`] |
 //! | the ground | [`netns`], [`process`], [`wait`], [`over`], [`limits`], [`random`] |
@@ -40,6 +40,7 @@ pub mod manifests;
 pub mod netns;
 pub mod nginx;
 pub mod over;
+pub mod perf;
 pub mod process;
 pub mod random;
 pub mod sandbox;

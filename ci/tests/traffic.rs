@@ -2,20 +2,15 @@
 //! place that has a name. Rates are far below what any machine does; nothing here depends on time.
 
 use std::process::Command;
-use std::time::Duration;
 
-use ci::gateway::{Gateway, binary};
-use ci::manifests::{Manifests, Protocol, Service, ServicePort};
-use ci::netns::{Namespace, require_root};
-use ci::process::Process;
+use ci::gateway::binary;
+use ci::netns::require_root;
+use ci::perf::{self, number};
 use serde_json::Value;
 
 /// Frames in a second, low enough that no queue is full when a busy machine halts for a moment, and in a run.
 const RATE: u64 = 300;
 const COUNT: u64 = 600;
-
-/// How long a run may take on a busy machine.
-const LATE: Duration = Duration::from_secs(90);
 
 #[test]
 fn at_a_low_rate_every_datagram_of_every_size_arrives() {
@@ -112,7 +107,7 @@ fn at_full_speed_every_frame_is_accounted_for() {
 
 #[test]
 fn a_search_ends_at_or_below_the_highest_rate_it_may_try() {
-    let records = perf(
+    let records = in_a_lab(
         "search --lab memif --sizes 128 --most 3000 --trial 0.2 --tries 1 --confirm 2 --resolution 30 --warm-up 0.1",
     );
     let found = records.last().expect("a result");
@@ -159,7 +154,7 @@ fn below_the_found_rate_nothing_is_lost_and_above_it_every_frame_is_accounted_fo
         let search = format!(
             "search --lab {lab} --sizes 128 --most 2000 --trial 0.2 --tries 2 --confirm 1 --resolution 40"
         );
-        let found = perf(&search).pop().expect("a result");
+        let found = in_a_lab(&search).pop().expect("a result");
         let throughput = found["throughput"].as_f64().expect("a rate");
         let below = (throughput / 2.0).clamp(100.0, RATE as f64).round();
         let record = measure(&format!(
@@ -179,105 +174,6 @@ fn below_the_found_rate_nothing_is_lost_and_above_it_every_frame_is_accounted_fo
             serde_json::json!([0, 0, 0]),
             "{lab}: {record}"
         );
-    }
-}
-
-#[test]
-fn generator_and_sink_in_processes_of_their_own_add_up() {
-    let space = Namespace::new("gateway");
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let manifests = Manifests::new(directory.path().join("manifests"));
-    let port = ServicePort {
-        protocol: Protocol::Udp,
-        port: 80,
-        target: 8080,
-        node_port: Some(30_080),
-    };
-    let service = Service::new(
-        "perf",
-        &["172.16.0.10".parse().expect("an address")],
-        &[port],
-    );
-    manifests.apply(&service);
-    manifests.endpoints(&service, &["100.64.0.20".parse().expect("an address")]);
-    let socket = directory.path().join("memif");
-    let memif = |number: u8, role: &str| {
-        let socket = socket.display();
-        format!("vdev:net_memif{number},role={role},id={number},socket={socket},socket-abstract=no")
-    };
-    let _gateway = Gateway::start(
-        &space,
-        &format!(
-            r#"[region]
-path = "{}/region"
-huge_pages = "off"
-flows = 65536
-packet_memory_mb = 96
-[[links]]
-name = "outside"
-device = "{}"
-addresses = ["203.0.113.10/24"]
-[[links]]
-name = "inside"
-device = "{}"
-addresses = ["100.64.0.1/24"]
-[[routes]]
-to = "0.0.0.0/0"
-via = "203.0.113.1"
-[workers]
-count = 1
-idle_sleep_us = 50
-[source]
-kind = "manifests"
-path = "{}"
-"#,
-            directory.path().display(),
-            memif(0, "server"),
-            memif(1, "server"),
-            manifests.path().display(),
-        ),
-        directory.path(),
-    );
-    // Twice, against the same gateway: its links wait for the next peer when one has gone.
-    for round in 0..2 {
-        let mut sink = Command::new(binary("perf"));
-        sink.args(["sink", "--json", "--polite", "--seconds", "60", "--device"])
-            .arg(memif(1, "client"))
-            .args(["--address", "100.64.0.0/24"]);
-        let logs = directory.path().join(format!("sink-{round}"));
-        std::fs::create_dir_all(&logs).expect("a folder for logs");
-        let mut sink = Process::start("sink", sink, &logs);
-        sink.wait_for_log(&["sink:", "is open"], LATE);
-        let device = memif(0, "client");
-        let generator = perf_words(&[
-            "gen",
-            "--polite",
-            "--device",
-            &device,
-            "--via",
-            "203.0.113.10",
-            "--address",
-            "203.0.113.1",
-            "--to",
-            "203.0.113.10:30080",
-            "--flows",
-            "50",
-            "--open-rate",
-            "500",
-            "--rate",
-            "500",
-            "--count",
-            "500",
-            "--json",
-        ]);
-        let line = sink.wait_for_line("{", LATE);
-        let sink: Value = serde_json::from_str(&line).expect("a record");
-        let sent = number(&generator[0]["frames"]["sent"], "data");
-        assert_eq!(sent, 500, "{generator:?}");
-        let received = &sink["frames"]["received"];
-        assert_eq!(number(&sink["frames"]["sent"], "data"), sent, "{sink}");
-        assert_eq!(number(received, "distinct"), sent, "{sink}");
-        assert_eq!(number(&sink["latency"], "count"), sent, "{sink}");
     }
 }
 
@@ -315,40 +211,17 @@ fn wrong_use_exits_with_2_and_names_the_option() {
 
 /// The one record of a run. One with a count ends when so many are sent, however long that takes.
 fn measure(arguments: &str) -> Value {
-    let mut records = perf(arguments);
+    let mut records = in_a_lab(arguments);
     assert_eq!(records.len(), 1, "{records:?}");
     records.remove(0)
 }
 
 /// Runs `perf` in a lab of its own.
-fn perf(arguments: &str) -> Vec<Value> {
+fn in_a_lab(arguments: &str) -> Vec<Value> {
     require_root();
-    let mut words: Vec<&str> = arguments.split(' ').collect();
-    words.extend(["--json", "--polite", "--open-rate", "2000"]);
-    perf_words(&words)
-}
-
-fn perf_words(words: &[&str]) -> Vec<Value> {
-    let mut command = Command::new("timeout");
+    let mut command = Command::new(binary("perf"));
     command
-        .args(["--kill-after=10", "300"])
-        .arg(binary("perf"))
-        .args(words);
-    let output = command.output().expect("perf runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "perf {words:?} ({}): {}\n{text}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
-        .collect()
-}
-
-fn number(group: &Value, name: &str) -> u64 {
-    group[name]
-        .as_u64()
-        .unwrap_or_else(|| panic!("no count {name:?} in {group}"))
+        .args(arguments.split(' '))
+        .args(["--json", "--polite", "--open-rate", "2000"]);
+    perf::records(&command)
 }

@@ -12,7 +12,7 @@ const OLDEST: &str = "22.11";
 /// The functions called, besides the shim's; types and constants follow from them.
 const FUNCTIONS: &[&str] = &[
     "rte_dev_(event_callback_(register|unregister)|probe|remove)",
-    "rte_eal_(get_runtime_dir|init|remote_launch|wait_lcore)",
+    "rte_eal_(alarm_set|get_runtime_dir|init|remote_launch|wait_lcore)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|default_mac_addr_set|get_port_by_name)",
     "rte_eth_dev_(info_get|rx_offload_name|socket_id|start|stop|tx_offload_name)",
     "rte_eth_(allmulticast_enable|macaddr_get|promiscuous_(enable|disable)|stats_get)",

@@ -16,6 +16,7 @@ mod host;
 mod process;
 mod quiet;
 mod recall;
+mod reconnect;
 pub mod tables;
 mod takeover;
 mod trace;

@@ -392,6 +392,7 @@ impl Gateway {
                 pressures: parts.pressures.clone(),
                 is_fed: false,
                 recall: parts.recall.clone(),
+                lent: 0,
                 idle_sleep: Duration::from_micros(self.settings.workers.idle_sleep_us.into()),
                 stop: halt.clone(),
                 started: started.clone(),

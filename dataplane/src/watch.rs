@@ -8,6 +8,7 @@ use engine::counters::{Counters, LinkCounter};
 use hugepages::{LinkErrors, LinkInfo, Region};
 
 use crate::recall::Recall;
+use crate::reconnect::{Reconnect, Subject};
 
 /// Between two looks.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -40,6 +41,8 @@ pub(crate) struct Watch {
 
 struct Watched {
     link: WatchedLink,
+    /// Brings it back, and tells of it, if its server may go.
+    reconnect: Option<Reconnect>,
     unfinished: Trouble,
     truncated: Trouble,
     replaced: bool,
@@ -98,6 +101,7 @@ impl Watch {
                 replaced: false,
                 leaves: false,
                 told_up: true,
+                reconnect: link.port.as_ref().and_then(Reconnect::new),
                 changed: None,
                 undelivered: 0,
                 base: link.port.as_ref().map_or(0, |port| {
@@ -120,7 +124,11 @@ impl Watch {
 
     /// Looks when it is time to.
     pub(crate) fn poll(&mut self) {
-        if self.last.is_none_or(|last| last.elapsed() >= PERIOD) {
+        let now = Instant::now();
+        for (number, watched) in self.links.iter_mut().enumerate() {
+            watched.reconnect(number, &self.recall, now);
+        }
+        if self.last.is_none_or(|last| now - last >= PERIOD) {
             self.look();
         }
     }
@@ -207,13 +215,20 @@ impl Watched {
         }
     }
 
+    fn reconnect(&mut self, number: usize, recall: &Recall, now: Instant) {
+        if let (Some(reconnect), Some(port)) = (&mut self.reconnect, &self.link.port) {
+            let name = &self.link.info.name;
+            reconnect.poll(Subject { number, name, port }, recall, now);
+        }
+    }
+
     fn update_info(&mut self, now: Instant) {
         let Some(port) = &self.link.port else {
             return;
         };
         let (status, stats) = (port.link(), port.stats());
         let name = &self.link.info.name;
-        if status.up == self.told_up {
+        if status.up == self.told_up || self.reconnect.is_some() {
             self.changed = None;
         } else if self.changed.get_or_insert(now).elapsed() >= SETTLED {
             tracing::warn!(link = name, "link {name} is {}", up_or_down(status.up));

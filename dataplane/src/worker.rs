@@ -46,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) tap: Tap,
     /// What the main core wants back of them.
     pub(crate) recall: Arc<Recall>,
+    /// A bit for each link whose queue it has lent to it.
+    pub(crate) lent: u32,
     /// Bursts until one is timed.
     pub(crate) until_timed: u32,
     /// Sleep of an idle turn; zero = never.
@@ -96,7 +98,8 @@ impl Worker {
                 };
                 if turn.is_multiple_of(RARELY) {
                     now = clock();
-                    self.recall.obey(&mut self.seat.sides);
+                    self.recall
+                        .obey(self.number, &mut self.seat.sides, &mut self.lent);
                     if DEALS {
                         self.look_at_shares();
                     }
@@ -110,7 +113,8 @@ impl Worker {
                 std::thread::sleep(self.idle_sleep);
                 now = clock();
                 // Many turns take long now.
-                self.recall.obey(&mut self.seat.sides);
+                self.recall
+                    .obey(self.number, &mut self.seat.sides, &mut self.lent);
             }
         }
         let at = monotonic_nanos();

@@ -6,6 +6,7 @@
 //! * a [`Mempool`] is never given back, so a frame may outlive every other handle;
 //! * a [`Port`] is stopped and closed when it *and* all its [`Queue`]s are gone;
 //! * a [`Queue`] is one rx/tx pair, made once, [`Send`] but not [`Sync`]: one thread polls it;
+//! * a port is stopped in between only by whoever has all its queues ([`Resting`]);
 //! * an [`Mbuf`] frees itself, on any thread.
 //!
 //! [`Mbuf`], [`LocalPool`] and [`Queue`] implement the seam of the crate `packet` ([`packet::Buffer`],
@@ -27,11 +28,13 @@ mod info;
 mod interface;
 mod lcore;
 mod mbuf;
+mod memif;
 mod mempool;
 mod negotiate;
 mod open;
 mod port;
 mod queue;
+mod restart;
 mod tap;
 mod threads;
 mod unplug;
@@ -46,8 +49,10 @@ pub use info::{LinkStatus, PortInfo, PortStats};
 pub use interface::{Interface, InterfaceCounters};
 pub use lcore::Worker;
 pub use mbuf::Mbuf;
+pub use memif::MemifServer;
 pub use mempool::{LocalPool, Mempool};
 pub use port::Port;
 pub use queue::Queue;
+pub use restart::{Restart, Resting};
 pub use tap::Tap;
 pub use threads::give_up_privileges;

@@ -19,6 +19,8 @@ pub(crate) struct Open {
     /// The interface's counters when the port was opened.
     pub(crate) baseline: Option<InterfaceCounters>,
     pub(crate) control: Mutex<()>,
+    /// [`Queue`](crate::Queue)s that were made of it.
+    pub(crate) pairs: u16,
 }
 
 impl Open {

@@ -12,6 +12,7 @@ use crate::interface::Interface;
 use crate::mempool::Mempool;
 use crate::open::{Open, interface_counters, taken};
 use crate::queue::Queue;
+use crate::restart::Resting;
 use crate::unplug;
 
 /// A started port: its description, counters and link. Handles may be cloned and used by any
@@ -51,17 +52,18 @@ impl Port {
         taken[usize::from(handle.id)] = true;
         drop(taken);
         let baseline = interface_counters(device);
+        let pairs = config.rx_queues.max(config.tx_queues).max(1);
         let open = Arc::new(Open {
             handle,
             info,
             baseline,
             control: Mutex::new(()),
+            pairs,
         });
-        let pairs = config.rx_queues.max(config.tx_queues).max(1);
         let queues = (0..pairs).map(|index| {
             let (rx, tx) = (index < open.info.rx_queues, index < open.info.tx_queues);
             // SAFETY: `start` has set up that many queues and started the port, which runs until
-            // `open` is dropped; each index is used once, and the port was not taken before.
+            // `open` is dropped, or while somebody has all of them; each index is used once, and the port was not taken before.
             unsafe { Queue::new(Arc::clone(&open), index, rx, tx) }
         });
         let queues = queues.collect();
@@ -124,6 +126,21 @@ impl Port {
             replaced,
             leaving: unplug::is_asked_for(open.id()),
         }
+    }
+
+    /// [`Queue`]s that it was opened with.
+    #[must_use]
+    pub fn queues(&self) -> usize {
+        self.open.pairs.into()
+    }
+
+    /// Takes all its queues out of use, so that it can be started anew.
+    ///
+    /// # Errors
+    ///
+    /// The queues, if they are not all that the port was opened with.
+    pub fn rest(&self, queues: Vec<Queue>) -> Result<Resting, Vec<Queue>> {
+        Resting::new(&self.open, queues)
     }
 
     /// Closes the port, if this is the last handle and no [`Queue`] of it is left; else gives the handle back.

@@ -28,15 +28,15 @@ pub struct Queue {
     index: u16,
     rx: bool,
     tx: bool,
-    /// Keeps the port started.
-    _open: Arc<Open>,
+    /// Keeps the port open, and started but for when it is [`Resting`](crate::Resting).
+    open: Arc<Open>,
     not_sync: PhantomData<Cell<()>>,
 }
 
 impl Queue {
     /// # Safety
     ///
-    /// The port of `open` is started and stays so as long as it lives; if `rx` (`tx`), it has a
+    /// The port of `open` is started and stays so as long as it lives, unless somebody has all its queues; if `rx` (`tx`), it has a
     /// receive (transmit) queue `index` set up, for which there is no other `Queue`.
     pub(crate) unsafe fn new(open: Arc<Open>, index: u16, rx: bool, tx: bool) -> Self {
         Self {
@@ -44,9 +44,14 @@ impl Queue {
             index,
             rx,
             tx,
-            _open: open,
+            open,
             not_sync: PhantomData,
         }
+    }
+
+    /// Whether it belongs to that port.
+    pub(crate) fn is_of(&self, open: &Arc<Open>) -> bool {
+        Arc::ptr_eq(&self.open, open)
     }
 
     /// Whether frames can be received here. If so, someone must: the device puts its share of the
@@ -82,8 +87,8 @@ impl Link for Queue {
         let held = frames.len();
         // A burst is 32 frames, so that the count always fits.
         let room = frames.remaining_capacity() as u16;
-        // SAFETY: the queue is set up, its port started, and no other thread polls it (`new`, and
-        // `&mut self` of a type that is not Sync). Behind the `held` elements there is room for
+        // SAFETY: the queue is set up, its port started (`new`; to stop it takes this queue itself), and no other thread
+        // polls it (`&mut self` of a type that is not Sync). Behind the `held` elements there is room for
         // `room` more, and `Mbuf` has the representation of the pointers that the driver stores.
         let count = unsafe {
             let spare = frames.as_mut_ptr().add(held).cast();
