@@ -26,7 +26,7 @@ usage: ci/run.sh VERB
   loom      the models of the lock-free structures
   sanitizers  the crates with unsafe code under AddressSanitizer
   miri      the flow table and the wrapped instructions in Miri (needs a nightly toolchain; minutes)
-  fuzz      every decoder of foreign bytes under libFuzzer, the same inputs each time; 'fuzz SECONDS [TARGET...]'
+  fuzz      every decoder of foreign bytes under libFuzzer, as many inputs each time; 'fuzz SECONDS [TARGET...]'
             hunts: other inputs each time, and what earlier hunts have found
   build     the four programs and the lab, in release
   vectors   the conformance vectors against 'portgate explain'
@@ -115,7 +115,7 @@ miri() {
 }
 
 # Compiled by stable rustc with coverage counters (ci/fuzz/rustc says how), next to what the tests have
-# compiled. One target on each core at a time. Without arguments a check: so many inputs, the same each time. With a time
+# compiled. One target on each core at a time. Without arguments a check: so many inputs, from one seed. With a time
 # a hunt: from the kept seeds and what earlier hunts here have found.
 fuzz() {
     local seconds=${1:-}

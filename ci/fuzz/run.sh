@@ -2,8 +2,8 @@
 # One fuzz target; called by 'ci/run.sh fuzz', which has built it, with the cargo target folder in the environment as
 # `target` and a folder for the time of the run as `PORTGATE_FUZZ_SCRATCH`.
 #
-# run.sh TARGET: a check. As many inputs as are named below, from the kept ones and one seed: two checks of one commit try
-# the same. It ends earlier, and is none the worse for it, where they take very long.
+# run.sh TARGET: a check. As many inputs as are named below, from the kept ones alone and one seed. Two checks of one
+# commit try nearly the same; not quite, because coverage leads and differs a little from run to run. It ends earlier, and is none the worse for it, where they take very long.
 # run.sh TARGET SECONDS: a hunt. Other inputs each time, unless FUZZ_SEED says whose, and all that earlier hunts have found.
 set -euo pipefail
 
