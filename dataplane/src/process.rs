@@ -258,12 +258,7 @@ impl Gateway {
         let seed = settings.gateway.maglev_seed;
         let installed = Installed::new(shared.topology.clone(), slots, seed);
         let workers = settings.workers.count;
-        let counters = |worker| {
-            Counters::new(
-                region.worker_counters(worker),
-                region.service_counters(worker),
-            )
-        };
+        let counters = |worker| Counters::of(&region, worker);
         let all_counters: Vec<_> = (0..=workers).map(counters).collect();
         if *origin == Origin::TakenOver {
             engine::settle::settle(&all_counters);
@@ -461,7 +456,7 @@ fn watched_link(link: &settings::Link, open: &OpenLink) -> WatchedLink {
             },
             rss: info.rss,
             promiscuous: info.promiscuous,
-            fan_out: wiring::fan_out_of(link),
+            fan_out: link.fan_out,
             rx_offloads: info.rx_offloads,
             tx_offloads: info.tx_offloads,
             ..LinkInfo::default()

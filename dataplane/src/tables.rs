@@ -50,8 +50,7 @@ pub fn take(
         v6,
         neighbours,
         affinity,
-        endpoints: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys())
-            .up_to(options.endpoint_counters),
+        endpoints: EndpointSlots::of(region).up_to(options.endpoint_counters),
         topology: Arc::new(topology),
         open_flows,
         fragments: Fragments::default(),

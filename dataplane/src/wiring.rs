@@ -310,15 +310,6 @@ pub(crate) fn fan_out(link: &settings::Link) -> Option<Mode> {
     }
 }
 
-/// The same, for the region.
-pub(crate) fn fan_out_of(link: &settings::Link) -> hugepages::FanOut {
-    match link.fan_out {
-        FanOut::Off => hugepages::FanOut::Off,
-        FanOut::Auto => hugepages::FanOut::Auto,
-        FanOut::Even => hugepages::FanOut::Even,
-    }
-}
-
 /// The engine's options.
 pub(crate) fn options(settings: &Settings) -> Options {
     Options {

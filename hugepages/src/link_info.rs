@@ -19,6 +19,8 @@
 //! | 26–28 | frames received with errors, that could not be sent, lost for want of buffers |
 //! | 29–31 | zeros |
 
+pub use settings::FanOut;
+
 use crate::layout::LINK_LINES;
 use crate::seqlock;
 use crate::slab::Line;
@@ -69,18 +71,6 @@ pub struct LinkInfo {
     pub missed: u64,
     /// What else went wrong at the device since start.
     pub errors: LinkErrors,
-}
-
-/// How frames of a link reach workers that have no rx queue of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FanOut {
-    /// They do not, or every worker has one.
-    #[default]
-    Off,
-    /// From those that have one, as many as these cannot keep up with.
-    Auto,
-    /// From those that have one, as many as these keep.
-    Even,
 }
 
 /// Queues of a link's device.

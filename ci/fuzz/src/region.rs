@@ -170,7 +170,7 @@ fn observe(region: &Region) {
     for slot in 0..region.geometry().service_slots {
         let _ = slots.key(slot);
     }
-    let endpoints = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+    let endpoints = EndpointSlots::of(region);
     for one in endpoints.all() {
         assert_eq!(endpoints.service(one.slot), one.service);
     }
@@ -222,7 +222,7 @@ fn data(region: &Region) {
             }
         }
     }
-    let endpoints = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+    let endpoints = EndpointSlots::of(region);
     let backend = Backend {
         address: [10, 0, 0, 1].into(),
         port: 80,

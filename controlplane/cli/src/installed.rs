@@ -25,7 +25,7 @@ impl Installed {
     pub(crate) fn of(region: &Region) -> Result<Self, Failure> {
         let mut installed = Self {
             contents: Contents::read(region).map_err(Failure::Failed)?,
-            endpoints: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys()),
+            endpoints: EndpointSlots::of(region),
             ..Self::default()
         };
         let slots = ServiceSlots::new(region.service_keys());

@@ -22,8 +22,8 @@ impl AllCounters {
     /// The counters of this region.
     #[must_use]
     pub fn of(region: &Region) -> Self {
-        let block = |at| Counters::new(region.worker_counters(at), region.service_counters(at));
-        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        let block = |at| Counters::of(region, at);
+        let slots = EndpointSlots::of(region);
         let mut endpoints: Vec<_> = slots.all().collect();
         endpoints.sort_unstable_by_key(|one| (one.service, one.backend));
         Self {

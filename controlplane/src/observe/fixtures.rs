@@ -56,11 +56,7 @@ impl FakeGateway {
 
     /// Counters of worker 0, or (1) of the main core.
     pub(crate) fn counters(&self, block: u16) -> Counters {
-        let region = &self.region;
-        Counters::new(
-            region.worker_counters(block),
-            region.service_counters(block),
-        )
+        Counters::of(&self.region, block)
     }
 
     /// Installs TCP port 80 of the service `name` at 10.96.0.1 with these endpoints; returns its slot.
@@ -119,8 +115,7 @@ impl FakeGateway {
 
     /// The slot in which flows of a service to this endpoint count.
     pub(crate) fn endpoint(&self, service: u32, address: &str) -> u32 {
-        let region = &self.region;
-        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        let slots = EndpointSlots::of(&self.region);
         slots.slot(service, &backend(address))
     }
 

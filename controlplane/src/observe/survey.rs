@@ -82,7 +82,7 @@ impl Survey {
         let (buckets, entries, seeds) = parts(Family::V6);
         let v6 = FlowTable::<V6>::new(buckets, entries, seeds);
         let mut count = Count {
-            slots: EndpointSlots::new(region.endpoint_index(), region.endpoint_keys()),
+            slots: EndpointSlots::of(region),
             ..Count::default()
         };
         v4.flows().for_each(|flow| count.add(0, &flow, now));

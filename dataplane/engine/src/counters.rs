@@ -16,7 +16,7 @@
 
 use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::sync::{AtomicU64, Ordering};
-use hugepages::{HalfLine, Line, Slab};
+use hugepages::{HalfLine, Line, Region, Slab};
 
 use crate::reason::Reason;
 use crate::times;
@@ -236,6 +236,15 @@ pub struct Counters {
 pub(crate) struct ServiceFrames<'a>(&'a [HalfLine]);
 
 impl Counters {
+    /// A worker's in a region; the last block is the main core's.
+    #[must_use]
+    pub fn of(region: &Region, worker: u16) -> Self {
+        Self::new(
+            region.worker_counters(worker),
+            region.service_counters(worker),
+        )
+    }
+
     /// Counters in these lines: [`LINES`], and [`SERVICE_LINES`] for every service slot.
     ///
     /// # Panics

@@ -26,7 +26,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::object::Backend;
 use hugepages::sync::{AtomicU64, Ordering};
-use hugepages::{HalfLine, Line, Slab};
+use hugepages::{HalfLine, Line, Region, Slab};
 
 use crate::family::{SPREAD, mix};
 use crate::slots::SHARED_SLOT;
@@ -65,6 +65,12 @@ pub struct CountedEndpoint {
 }
 
 impl EndpointSlots {
+    /// Those of a region.
+    #[must_use]
+    pub fn of(region: &Region) -> Self {
+        Self::new(region.endpoint_index(), region.endpoint_keys())
+    }
+
     /// Those of a region: [`hugepages::Region::endpoint_index`], [`hugepages::Region::endpoint_keys`].
     #[must_use]
     pub fn new(index: Slab<Line>, keys: Slab<HalfLine>) -> Self {

@@ -167,10 +167,11 @@ pub struct Link {
     pub kernel_interface: Option<String>,
 }
 
-/// `links.fan_out`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// `links.fan_out`: how frames of a link reach workers that have no rx queue of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FanOut {
-    /// `off`: not at all.
+    /// `off`: not at all, or every worker has one.
+    #[default]
     Off,
     /// `auto`: those that receive deal out what they cannot keep up with.
     Auto,

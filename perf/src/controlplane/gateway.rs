@@ -74,12 +74,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
     let begun = now();
     let slots = ServiceSlots::new(region.service_keys());
     let installed = Installed::new(shared.topology.clone(), slots, engine_options.maglev_seed);
-    let counters = |worker| {
-        Counters::new(
-            region.worker_counters(worker),
-            region.service_counters(worker),
-        )
-    };
+    let counters = |worker| Counters::of(&region, worker);
     if origin == Origin::TakenOver {
         let all: Vec<_> = (0..COUNTERS).map(counters).collect();
         engine::settle::settle(&all);

@@ -54,10 +54,7 @@ impl Ledger {
     pub fn counts(&self) -> GatewayCounts {
         let workers = self.region.geometry().workers;
         let all: Vec<Counters> = (0..workers)
-            .map(|worker| {
-                let services = self.region.service_counters(worker);
-                Counters::new(self.region.worker_counters(worker), services)
-            })
+            .map(|worker| Counters::of(&self.region, worker))
             .collect();
         let total = |total| -> u64 { all.iter().map(|one| one.total(total)).sum() };
         let drops = Reason::ALL.iter().map(|reason| {

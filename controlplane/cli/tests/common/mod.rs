@@ -123,16 +123,13 @@ impl Running {
 
     pub fn counters(&self, block: u16) -> Counters {
         let region = &self.region;
-        Counters::new(
-            region.worker_counters(block),
-            region.service_counters(block),
-        )
+        Counters::of(region, block)
     }
 
     /// The slot in which flows of a service to this endpoint count.
     pub fn endpoint(&self, service: u32, address: &str) -> u32 {
         let region = &self.region;
-        let slots = EndpointSlots::new(region.endpoint_index(), region.endpoint_keys());
+        let slots = EndpointSlots::of(region);
         let address = at(address);
         let backend = Backend {
             address: address.ip(),
