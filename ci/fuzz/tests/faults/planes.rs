@@ -96,10 +96,7 @@ impl DataPlane {
         let shared = Arc::new(tables::take(&region, &origin, true, topology(), options));
         let slots = ServiceSlots::new(region.service_keys());
         let installed = Installed::new(shared.topology.clone(), slots, 0);
-        let counters = |worker| {
-            let services = region.service_counters(worker);
-            Counters::new(region.worker_counters(worker), services)
-        };
+        let counters = |worker| Counters::of(&region, worker);
         if origin == Origin::TakenOver {
             let all: Vec<_> = (0..=WORKERS).map(counters).collect();
             engine::settle::settle(&all);
