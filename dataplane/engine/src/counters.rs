@@ -14,9 +14,11 @@
 //! line for the same of each endpoint slot ([`crate::endpoints`]), then half a line a service slot for the rest, so that
 //! established frames touch as few lines as there can be. A frame counts once, in its service's slot or in its endpoint's.
 
+#[cfg(not(loom))]
+use hugepages::Region;
 use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::sync::{AtomicU64, Ordering};
-use hugepages::{HalfLine, Line, Region, Slab};
+use hugepages::{HalfLine, Line, Slab};
 
 use crate::reason::Reason;
 use crate::times;
@@ -238,6 +240,7 @@ pub(crate) struct ServiceFrames<'a>(&'a [HalfLine]);
 impl Counters {
     /// A worker's in a region; the last block is the main core's.
     #[must_use]
+    #[cfg(not(loom))]
     pub fn of(region: &Region, worker: u16) -> Self {
         Self::new(
             region.worker_counters(worker),

@@ -23,10 +23,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+#[cfg(not(loom))]
+use hugepages::Region;
 use hugepages::layout::ENDPOINTS_PER_SERVICE;
 use hugepages::object::Backend;
 use hugepages::sync::{AtomicU64, Ordering};
-use hugepages::{HalfLine, Line, Region, Slab};
+use hugepages::{HalfLine, Line, Slab};
 
 use crate::family::{SPREAD, mix};
 use crate::slots::SHARED_SLOT;
@@ -67,6 +69,7 @@ pub struct CountedEndpoint {
 impl EndpointSlots {
     /// Those of a region.
     #[must_use]
+    #[cfg(not(loom))]
     pub fn of(region: &Region) -> Self {
         Self::new(region.endpoint_index(), region.endpoint_keys())
     }
