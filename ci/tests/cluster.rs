@@ -414,6 +414,8 @@ fn a_killed_api_server_stops_no_traffic_and_is_followed_when_it_is_back() {
     wait::until("the pod is taken out", 3 * SOON, || {
         fetch(net, 0).err().filter(|said| said.starts_with("7 "))
     });
+    // Out of the other family's slice as well, which is another change.
+    wait_until_converged(&lab, &gateway, "mynginx", 0);
     expect_what_a_fresh_list_gives(&mut gateway);
     drop(echo);
 }
