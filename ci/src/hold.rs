@@ -2,10 +2,16 @@
 
 use std::fs;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use nix::sys::ptrace::{self, Options};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::wait;
+
+/// For a thread to appear.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A thread that is stopped as long as this lives; its process goes on. Only the thread that stops it can let it go.
 #[derive(Debug)]
@@ -48,24 +54,22 @@ impl Drop for Held {
     }
 }
 
+/// A process that has just been started may have its name, and its threads, a moment later.
 fn find(process: u32, name: &str) -> i32 {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
-    let mut seen = Vec::new();
-    for task in tasks.flatten() {
-        let comm = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-        if comm.trim() == name {
-            let id = task.file_name().to_str().and_then(|id| id.parse().ok());
-            return id.expect("a thread's number");
-        }
-        seen.push(comm.trim().to_owned());
-    }
-    panic!("there is no thread {name} among {seen:?}");
+    wait::until(&format!("thread {name}"), PATIENCE, || {
+        let tasks = fs::read_dir(format!("/proc/{process}/task")).expect("the process runs");
+        let is_wanted = |task: &fs::DirEntry| {
+            let comm = fs::read_to_string(task.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim() == name)
+        };
+        let task = tasks.flatten().find(is_wanted)?;
+        task.file_name().to_str()?.parse().ok()
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
-    use std::time::Duration;
 
     use super::*;
 
@@ -83,9 +87,7 @@ mod tests {
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(state(), 't');
         drop(held);
-        crate::wait::until("it goes on", Duration::from_secs(20), || {
-            (state() != 't').then_some(())
-        });
+        wait::until("it goes on", PATIENCE, || (state() != 't').then_some(()));
         child.kill().unwrap();
         child.wait().unwrap();
     }
